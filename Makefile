@@ -1,0 +1,161 @@
+# shoal's build.  `make help` lists the targets.
+#
+#   B=DIR     root of everything built (default build); one folder per configuration below it
+#   CFG=...   release (default), debug, asan (with UBSan) or tsan
+#   CC=...    gcc (default) or clang
+#   V=1       show the commands
+#
+# All paths are relative, so a clone whose path has spaces builds too.
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules --no-builtin-variables
+
+B ?= build
+PREFIX ?= /usr/local
+DESTDIR ?=
+AR ?= ar
+
+Q := $(if $(V),,@)
+say = $(if $(V),,@echo '  $(1)')
+
+include mk/parts.mk
+include mk/flags.mk
+
+O := $(B)/$(CFG)
+
+# ---- what there is to build ---------------------------------------------------------------------
+
+reverse = $(if $(1),$(call reverse,$(wordlist 2,$(words $(1)),$(1))) $(firstword $(1)))
+# A part with all that it may use, and the same in link order (users before the used).
+closure = $(sort $(1) $(foreach d,$(DEPS_$(1)),$(call closure,$(d))))
+ordered = $(call reverse,$(filter $(1),$(PARTS)))
+objects = $(patsubst %.c,$(O)/obj/%.o,$(1))
+
+define part_vars
+SRC_$(1) := $$(filter-out %_test.c $$(ISA_SKIP),$$(sort $$(wildcard src/$(1)/*.c)))
+TESTSRC_$(1) := $$(sort $$(wildcard src/$(1)/*_test.c))
+OBJ_$(1) := $$(call objects,$$(SRC_$(1)))
+TESTS_$(1) := $$(patsubst src/%.c,$(O)/test/%,$$(TESTSRC_$(1)))
+LIB_$(1) := $$(if $$(SRC_$(1)),$(O)/lib/lib$(1).a)
+endef
+$(foreach p,$(PARTS),$(eval $(call part_vars,$(p))))
+
+# Libraries of a part and of all below it; the pkg-config names that come with them.
+libs_of = $(foreach d,$(call ordered,$(call closure,$(1))),$(LIB_$(d)))
+pkgs_of = $(sort $(foreach d,$(call closure,$(1)),$(if $(SRC_$(d)),$(PKGS_$(d)))))
+pkg_cflags = $(if $(strip $(1)),$(shell $(PKG_CONFIG) --cflags $(1)))
+pkg_libs = $(if $(strip $(1)),$(shell $(PKG_CONFIG) --libs $(1)))
+
+LIB_PARTS := $(filter-out cmd,$(PARTS))
+LIB_PARTS_ALL := $(call ordered,$(LIB_PARTS))
+ALL_LIBS := $(foreach p,$(LIB_PARTS_ALL),$(LIB_$(p)))
+ALL_PKGS := $(sort $(foreach p,$(LIB_PARTS),$(if $(SRC_$(p)),$(PKGS_$(p)))))
+
+# tests/<dir>/*_test.c are programs; the other .c files of that folder are linked into each of
+# them, and those of tests/support into all.
+TOP_TESTSRC := $(sort $(wildcard tests/*/*_test.c))
+TOP_TESTS := $(patsubst %.c,$(O)/test/%,$(TOP_TESTSRC))
+FULL_TESTS := $(filter $(O)/test/tests/full/%,$(TOP_TESTS))
+SUPPORT_OBJ := $(call objects,$(filter-out %_test.c,$(sort $(wildcard tests/support/*.c))))
+dir_objects = $(call objects,$(filter-out %_test.c tests/support/%,$(sort $(wildcard $(1)/*.c))))
+
+UNIT_TESTS := $(foreach p,$(PARTS),$(TESTS_$(p)))
+ALL_TESTS := $(UNIT_TESTS) $(filter-out $(FULL_TESTS),$(TOP_TESTS))
+PROGRAM := $(if $(SRC_cmd),$(O)/shoal)
+
+# ---- targets ------------------------------------------------------------------------------------
+
+.PHONY: all release debug asan tsan libs tests tests-full check lint format install clean help
+.PHONY: list-tests list-tests-full
+
+all: libs $(PROGRAM)
+
+release debug asan tsan:
+	+$(MAKE) --no-print-directory CFG=$@ all
+
+libs: $(foreach p,$(PARTS),$(LIB_$(p)))
+
+tests: all $(ALL_TESTS)
+tests-full: tests $(FULL_TESTS)
+list-tests:
+	@printf '%s\n' $(ALL_TESTS)
+list-tests-full:
+	@printf '%s\n' $(ALL_TESTS) $(FULL_TESTS)
+
+check: tests
+	@for t in $(ALL_TESTS); do echo "== $$t"; "$$t" || exit 1; done
+
+clean:
+	rm -rf "$(B)"
+
+help:
+	@echo 'make [all]          the program and libraries ($(B)/release)'
+	@echo 'make debug|asan|tsan  the same in another configuration ($(B)/<configuration>)'
+	@echo 'make lib-<part>     one library, nothing else'
+	@echo 'make test-<part>    build and run the unit tests of one part (CFG=asan for sanitizers)'
+	@echo 'make tests          build all test programs; check: and run them'
+	@echo 'make lint           formatting, include direction, banned calls; format: reformat'
+	@echo 'make install        PREFIX=$(PREFIX) DESTDIR=; program, libshoal, headers, shoal.pc'
+	@echo 'make clean          remove $(B)'
+	@echo 'variables           B=DIR CFG=release|debug|asan|tsan CC=gcc|clang V=1 WERROR='
+	@echo 'parts               $(PARTS)'
+
+# ---- compiling ----------------------------------------------------------------------------------
+
+# Part of an object: src/<part>/...; empty for tests/.
+part_of = $(word 2,$(subst /, ,$(filter src/%,$(1))))
+isa_of = $(ISA_$(lastword $(subst _, ,$(basename $(notdir $(1))))))
+warn_of = $(if $(filter $(part_of),$(STRICT_PARTS)),$(if $(filter %_test.c,$(1)),,$(WARN_STRICT)))$(if \
+	$(filter kernels,$(part_of)), -Wno-cast-align)
+pkgs_of_file = $(if $(filter src/%,$(1)),$(PKGS_$(part_of)),$(ALL_PKGS) $(PKGS_tests))$(if \
+	$(filter %_test.c tests/%,$(1)), cmocka)
+
+# Changing flags must rebuild: every object depends on this file, rewritten only when it differs.
+FLAGS_FILE := $(O)/flags
+FLAGS_TEXT := $(CC) $(ALL_CFLAGS) $(WARN_STRICT) $(ISA_avx512) $(ISA_scalar) $(ALL_LDFLAGS)
+ifneq ($(filter-out clean help format,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(strip $(FLAGS_TEXT)),$(strip $(shell cat $(FLAGS_FILE) 2>/dev/null)))
+$(shell mkdir -p $(O) && printf '%s\n' '$(FLAGS_TEXT)' > $(FLAGS_FILE))
+endif
+endif
+
+$(O)/obj/%.o: %.c $(FLAGS_FILE)
+	@mkdir -p $(@D)
+	$(call say,CC   $<)
+	$(Q)$(CC) $(ALL_CFLAGS) $(call warn_of,$<) $(call isa_of,$<) $(call pkg_cflags,$(call pkgs_of_file,$<)) \
+		-MMD -MP -c -o $@ $<
+
+define part_rules
+.PHONY: lib-$(1) test-$(1) tests-$(1)
+lib-$(1): $$(LIB_$(1))
+tests-$(1): $$(TESTS_$(1))
+test-$(1): $$(TESTS_$(1))
+	@for t in $$(TESTS_$(1)); do echo "== $$$$t"; "$$$$t" || exit 1; done
+$(O)/lib/lib$(1).a: $$(OBJ_$(1))
+	@mkdir -p $$(@D)
+	@rm -f $$@
+	$$(call say,AR   $$@)
+	$(Q)$(AR) rcs $$@ $$^
+$(TESTS_$(1)): $(O)/test/%: $(O)/obj/src/%.o $$(call libs_of,$(1))
+	@mkdir -p $$(@D)
+	$$(call say,LINK $$@)
+	$(Q)$(CC) -pie $(ALL_LDFLAGS) -o $$@ $$^ $$(call pkg_libs,cmocka $$(call pkgs_of,$(1))) -lm
+endef
+$(foreach p,$(PARTS),$(eval $(call part_rules,$(p))))
+
+define top_test_rule
+$(O)/test/$(basename $(1)): $(call objects,$(1)) $(call dir_objects,$(patsubst %/,%,$(dir $(1)))) \
+		$(SUPPORT_OBJ) $(ALL_LIBS)
+	@mkdir -p $$(@D)
+	$$(call say,LINK $$@)
+	$(Q)$(CC) -pie $(ALL_LDFLAGS) -o $$@ $$^ $$(call pkg_libs,cmocka $(ALL_PKGS) $(PKGS_tests)) -lm
+endef
+$(foreach s,$(TOP_TESTSRC),$(eval $(call top_test_rule,$(s))))
+
+$(O)/shoal: $(OBJ_cmd) $(ALL_LIBS)
+	$(call say,LINK $@)
+	$(Q)$(CC) -pie $(ALL_LDFLAGS) -o $@ $^ $(call pkg_libs,$(ALL_PKGS) $(PKGS_cmd)) -lm
+
+-include $(shell find $(O)/obj -name '*.d' 2>/dev/null)
