@@ -74,6 +74,7 @@ enum sh_input {
     SH_INPUT_ROWS,   /* i32 [4,T]: sequence, position, last visible position, 0 */
     SH_INPUT_STATES, /* i32 [4,R]: first row, rows, state read, state written */
     SH_INPUT_HIDDEN, /* f32 [D,T] */
+    SH_INPUT_PAGES,  /* i32 [2,R]: page, delta (of the graph that rotates keys) */
     SH_INPUT_COUNT
 };
 

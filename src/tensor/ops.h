@@ -88,6 +88,11 @@ enum sh_op_flag {
      * KV head j / (H/Hk).  Blocks of 64 positions ascending; states of each run of                \
      * SH_ATTN_SPLIT positions merged ascending.  Result f32 [dv,H,T]. */                          \
     X(CACHE_ATTN,       -1,  5, 6,  SH_OPF_SHOAL | SH_OPF_INDEX,       cache_attn)                 \
+    /* CACHE_ROTATE: src cache K [dk*Hk,64,pages], PAGES i32 [2,R] (page, delta), factors? f32      \
+     * [n_dims/2]; parameter words as ROPE's, p3 = Hk.  Every key of the listed pages is rotated   \
+     * by delta positions: read, rotated in f32, rounded back.  Result: view of the cache. */      \
+    X(CACHE_ROTATE,     -1,  2, 3,  SH_OPF_SHOAL | SH_OPF_WRITES | SH_OPF_INDEX | SH_OPF_STATE,    \
+      cache_rotate)                                                                                \
     /* STATE_CONV: src x f32 [C,T], w f32 [width,C], state f32 [width-1,C,states], STATES i32      \
      * [4,R].  Result f32 [C,T]; the new state goes to its place in `state`.  Columns of STATES:   \
      * first row, rows, state read (-1 = zeros), state written. */                                 \
