@@ -5,6 +5,7 @@
  * zeros, marks the mapping as faulted and goes on.  Whoever consumed the bytes then asks
  * sh_map_faulted() and fails with ERR_IO.  (No longjmp: the reader may hold locks.)
  * Kernels read mapped weights, so the check belongs after a step as well as after parsing.
+ * A handler that other code installs later hides the guard until the next sh_map_file().
  * Threads: any; a mapping is opened and released by one.
  */
 #ifndef BASE_FILE_H

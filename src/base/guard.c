@@ -7,6 +7,9 @@
  * On a fault everything from the missing page to the mapping's end becomes zeros at once: a file
  * that lost its tail lost all of it, and a page-wise repair of a large mapping would run into the
  * kernel's limit of mappings.  The handler uses atomics, mmap and sigaction only.
+ *
+ * Other code of the process may install a handler after ours.  So each new mapping looks, and puts
+ * ours in front again; what it finds becomes the handler that foreign faults are passed to.
  */
 #include "base/guard_priv.h"
 
@@ -16,6 +19,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 struct sh_map_guard {
@@ -29,9 +33,9 @@ _Static_assert(ATOMIC_POINTER_LOCK_FREE == 2 && ATOMIC_BOOL_LOCK_FREE == 2, "for
 
 // Process-wide, because signal handlers are.
 static struct sh_map_guard g_slots[SH_GUARD_MAPS_MAX];
-static pthread_mutex_t g_install_lock = PTHREAD_MUTEX_INITIALIZER; // guards the two below
-static bool g_installed;
-static struct sigaction g_earlier;
+static pthread_mutex_t g_install_lock = PTHREAD_MUTEX_INITIALIZER; // for changing the two below
+static struct sigaction g_earlier[2]; // the handler reads the one that is not being written
+static atomic_uint g_i_earlier;
 static _Atomic uintptr_t g_page_bytes;
 
 /* Copy the range of a slot that is at rest; false if it is empty or changing. */
@@ -56,8 +60,9 @@ static bool repair(uintptr_t addr)
         if (!slot_range(&g_slots[i], &start, &size)) continue;
         if (addr < start || addr - start >= size) continue;
         atomic_store(&g_slots[i].faulted, true);
-        return mmap((void *)page, size - (page - start), PROT_READ,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED;
+        // The bare system call: a wrapper (a sanitizer's, say) is not made for signal handlers.
+        return syscall(SYS_mmap, page, size - (page - start), PROT_READ,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != -1;
     }
     return false;
 }
@@ -65,15 +70,16 @@ static bool repair(uintptr_t addr)
 /* Not ours: what would have happened without us. */
 static void pass_on(int sig, siginfo_t *info, void *context)
 {
-    struct sigaction plain = {.sa_handler = SIG_DFL};
+    const struct sigaction *earlier = &g_earlier[atomic_load(&g_i_earlier) & 1u];
+    const struct sigaction plain = {.sa_handler = SIG_DFL};
 
-    if (g_earlier.sa_flags & SA_SIGINFO) {
-        g_earlier.sa_sigaction(sig, info, context);
+    if (earlier->sa_flags & SA_SIGINFO) {
+        earlier->sa_sigaction(sig, info, context);
         return;
     }
-    if (g_earlier.sa_handler == SIG_IGN && info->si_code <= 0) return; // sent, not a fault
-    if (g_earlier.sa_handler != SIG_DFL && g_earlier.sa_handler != SIG_IGN) {
-        g_earlier.sa_handler(sig);
+    if (earlier->sa_handler == SIG_IGN && info->si_code <= 0) return; // sent, not a fault
+    if (earlier->sa_handler != SIG_DFL && earlier->sa_handler != SIG_IGN) {
+        earlier->sa_handler(sig);
         return;
     }
     (void)sigaction(sig, &plain, NULL);
@@ -89,22 +95,29 @@ static void on_sigbus(int sig, siginfo_t *info, void *context)
     errno = saved;
 }
 
+/* Put our handler in front, unless it is there. */
 static enum shoal_status install(struct shoal_error *err)
 {
     struct sigaction act = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+    struct sigaction now;
     enum shoal_status st = SHOAL_OK;
 
+    (void)sigemptyset(&act.sa_mask);
     (void)pthread_mutex_lock(&g_install_lock);
-    if (!g_installed) {
-        atomic_store(&g_page_bytes, (uintptr_t)sysconf(_SC_PAGESIZE));
-        (void)sigemptyset(&act.sa_mask);
-        // The earlier action is known before ours can run.
-        if (sigaction(SIGBUS, NULL, &g_earlier) != 0 || sigaction(SIGBUS, &act, NULL) != 0) {
-            st = sh_fail_errno(err, SHOAL_ERR_IO, errno, "cannot install the mapping guard");
-        } else {
-            g_installed = true;
-        }
+    atomic_store(&g_page_bytes, (uintptr_t)sysconf(_SC_PAGESIZE));
+    if (sigaction(SIGBUS, NULL, &now) != 0) {
+        st = sh_fail_errno(err, SHOAL_ERR_IO, errno, "cannot read the action of SIGBUS");
+        goto done;
     }
+    if ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_sigbus) goto done;
+    // The earlier action is in place before ours can run.
+    g_earlier[(atomic_load(&g_i_earlier) + 1) & 1u] = now;
+    atomic_fetch_add(&g_i_earlier, 1);
+    if (sigaction(SIGBUS, &act, NULL) != 0) {
+        st = sh_fail_errno(err, SHOAL_ERR_IO, errno, "cannot install the mapping guard");
+    }
+
+done:
     (void)pthread_mutex_unlock(&g_install_lock);
     return st;
 }
