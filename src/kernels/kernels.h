@@ -85,13 +85,14 @@ enum sh_isa {                    /* bits of a tier mask */
     X(rope_neox, void,                                                                             \
       (int64_t n, int64_t n_pairs, float *dst, const float *x, const float *c, const float *s))    \
     /* One block of at most 64 keys of one KV head, against n_q query heads that share it: online  \
-     * softmax.  Bit i of `visible` says whether key i takes part; key i keeps its place i whether \
-     * others are visible or not.  q: [n_q][dk] f32 (rounded to f16 by the caller where the cache  \
+     * softmax.  Bit i of `visible` says whether key i takes part; only then is its k, its v or    \
+     * bias[i] read.  Key i keeps its place i whether others are visible or not.  k_stride and     \
+     * v_stride count elements.  q: [n_q][dk] f32 (rounded to f16 by the caller where the cache    \
      * is f16).  z_i = dot16lanes(q, k_i) * scale; soft-cap c*tanh(z/c) where softcap != 0; +      \
-     * bias[i] where given.  m' = max(m, max z); r = exp(m - m'); acc *= r; l *= r;                \
-     * p_i = exp(z_i - m'), 0 for hidden keys; l += 16-lane sum of p over 64 places;               \
-     * acc = fma(p_i, v_i, acc), ascending i, hidden keys skipped.  State per query head: m (start \
-     * -inf), l (0), acc[dv] (0).  No visible key: state unchanged. */                             \
+     * bias[i] where given.  m' = max(m, max z); r = exp(m - m'); acc *= r; l *= r; p_i = exp(z_i  \
+     * - m'), 0 for hidden keys; l += 16-lane sum of p over 64 places; acc = fma(p_i, v_i, acc),   \
+     * ascending i, hidden keys skipped.  State per query head: m (start -inf), l (0), acc[dv]     \
+     * (0).  m' = -inf (no visible key, or all masked by bias): state unchanged. */                \
     X(attn_block_f16, void,                                                                        \
       (int64_t dk, int64_t dv, int64_t n_q, const float *q, const uint16_t *k, size_t k_stride,    \
        const uint16_t *v, size_t v_stride, uint64_t visible, float scale, float softcap,           \
@@ -106,7 +107,8 @@ enum sh_isa {                    /* bits of a tier mask */
       (int64_t dv, float *m, float *l, float *acc, float m2, float l2, const float *acc2))         \
     /* Depthwise causal convolution over one sequence's run: x [n_t][n_ch] (row stride x_stride    \
      * floats), w [n_ch][width], state [n_ch][width-1], time fastest, oldest first: read from      \
-     * state_in (NULL = zeros), written to state_out.  y = ascending fma chain over the taps. */   \
+     * state_in (NULL = zeros), written to state_out.  y = ascending fma chain over the taps,      \
+     * from +0; y does not overlap x. */                                                           \
     X(conv_run, void,                                                                              \
       (int64_t n_ch, int64_t width, int64_t n_t, float *y, size_t y_stride, const float *x,        \
        size_t x_stride, const float *w, const float *state_in, float *state_out))                  \
