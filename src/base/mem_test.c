@@ -20,8 +20,14 @@ static void mem__blocks_are_aligned_and_zeroed(void **state)
     (void)state;
     for (size_t i = 0; i < N_SIZES; i++) {
         uint8_t *a = sh_malloc(sizes[i]);
-        uint8_t *b = sh_calloc(sizes[i], 1);
+        uint8_t *b;
 
+        // Leave dirt where the next block of this size will probably be.
+        assert_non_null(a);
+        memset(a, 0x5a, sizes[i]);
+        sh_free(a);
+        b = sh_calloc(sizes[i], 1);
+        a = sh_malloc(sizes[i]);
         assert_non_null(a);
         assert_non_null(b);
         assert_ptr_not_equal(a, b);

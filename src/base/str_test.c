@@ -55,6 +55,20 @@ static void str__append_and_printf_grow(void **state)
     sh_buf_release(&b);
 }
 
+static void str__one_append_may_exceed_twice_the_capacity(void **state)
+{
+    struct sh_buf b = SH_BUF_INIT;
+    char big[5000];
+
+    (void)state;
+    memset(big, 'b', sizeof big);
+    assert_int_equal(sh_buf_append(&b, "a", 1), SHOAL_OK);
+    assert_int_equal(sh_buf_append(&b, big, sizeof big), SHOAL_OK);
+    assert_int_equal(b.len, 5001);
+    assert_true(b.cap > b.len);
+    sh_buf_release(&b);
+}
+
 static void str__reserve_holds_what_it_promises(void **state)
 {
     struct sh_buf b = SH_BUF_INIT;
@@ -100,6 +114,7 @@ int main(void)
         cmocka_unit_test(str__equality),
         cmocka_unit_test(str__hash_known_answers),
         cmocka_unit_test(str__append_and_printf_grow),
+        cmocka_unit_test(str__one_append_may_exceed_twice_the_capacity),
         cmocka_unit_test(str__reserve_holds_what_it_promises),
         cmocka_unit_test(str__no_memory_leaves_the_buffer),
     };
