@@ -147,10 +147,12 @@ typedef void sh_decode_fn(int64_t n, float *dst, const void *src);
 typedef void sh_encode_fn(int64_t n, void *dst, const float *src);
 
 /* Weight types with a product; X(type) */
+/* clang-format off */
 #define SH_MM_TYPES(X)                                                                             \
-    X(F32)                                                                                         \
-    X(F16) X(BF16) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) \
-        X(IQ4_NL) X(MXFP4)
+    X(F32) X(F16) X(BF16)                                                                          \
+    X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(IQ4_NL) X(MXFP4)                                     \
+    X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K)
+/* clang-format on */
 
 struct sh_kernels {
 #define X(name, ret, args) ret(*name) args;

@@ -1,0 +1,13 @@
+/* kernels/mm_priv.h - the pieces from which the matrix half of the kernel table is filled.
+ * Threads: pure functions. */
+#ifndef KERNELS_MM_PRIV_H
+#define KERNELS_MM_PRIV_H
+
+#include "kernels/kernels.h"
+
+void sh_act_fill_scalar(struct sh_kernels *k);
+void sh_decode_fill_scalar(struct sh_kernels *k);
+void sh_encode_fill_scalar(struct sh_kernels *k);   /* plain floats and 32-blocks */
+void sh_encode_k_fill_scalar(struct sh_kernels *k); /* super-blocks */
+
+#endif
