@@ -87,6 +87,11 @@ list-tests-full:
 check: tests
 	@for t in $(ALL_TESTS); do echo "== $$t"; "$$t" || exit 1; done
 
+lint:
+	@python3 scripts/lint.py
+format:
+	@find include src tests examples -name '*.[ch]' -exec clang-format -i {} + 2>/dev/null || true
+
 clean:
 	rm -rf "$(B)"
 

@@ -126,7 +126,7 @@ static int setup(void **state)
 {
     static char root[64];
 
-    strcpy(root, "/tmp/shoal_cgroup_XXXXXX");
+    (void)snprintf(root, sizeof root, "/tmp/shoal_cgroup_XXXXXX");
     *state = root;
     return mkdtemp(root) ? 0 : -1;
 }

@@ -31,7 +31,7 @@ static int setup(void **state)
 {
     static struct fixture f;
 
-    strcpy(f.dir, "/tmp/shoal_file_XXXXXX");
+    (void)snprintf(f.dir, sizeof f.dir, "/tmp/shoal_file_XXXXXX");
     if (!mkdtemp(f.dir)) return -1;
     (void)snprintf(f.path, sizeof f.path, "%s/file", f.dir);
     f.page = (size_t)sysconf(_SC_PAGESIZE);
