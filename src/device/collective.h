@@ -8,7 +8,10 @@
  *
  * A message is named by (session, step, sum).  Vectors that arrive before this shard asks for them
  * wait in space that the implementation reserved.  A shard whose step is cancelled or fails calls
- * fail(), and every other shard's poll() of that step returns that status with the shard's name.
+ * abandon(), and every other shard's poll() of that step returns that status with the shard's name.
+ *
+ * The record that the executor is given names one step.  It is plain data: a stage keeps a copy of
+ * its shard's record per step in flight and writes session and step into the copy.
  *
  * Threads: start/poll/finish of one (session, step) from one thread; different ones from any.
  */
@@ -29,6 +32,7 @@ struct sh_sum_part {
 
 struct sh_collective {
     const struct sh_collective_ops *ops;
+    void *self; /* of the implementation; copies of the record share it */
     int n_shards, rank;
     uint64_t session, step; /* of the run that uses this record; set by the stage before submit */
 };
@@ -47,15 +51,17 @@ struct sh_collective_ops {
     /* Sleep until something may have changed, at most timeout_ns. */
     void (*sleep)(struct sh_collective *c, int64_t timeout_ns);
     /* End this step everywhere: code and message travel to the other shards. */
-    void (*fail)(struct sh_collective *c, enum shoal_status code, const char *message);
+    void (*abandon)(struct sh_collective *c, enum shoal_status code, const char *message);
 };
 
-/* A collective inside one process: shards in threads, exchange through shared memory.  One hub,
- * one record per shard.  Reserves vectors_bytes_max per shard and sum in flight. */
+/* A collective inside one process: shards in threads, exchange through shared memory.  One hub per
+ * stage; any number of sessions may use it.  A step that failed stays failed: its number is not
+ * used again in that session (or the session gets another number). */
 struct sh_hub;
 SHOAL_NODISCARD enum shoal_status sh_hub_create(struct sh_hub **out, int n_shards,
                                                 struct shoal_error *err);
-void sh_hub_destroy(struct sh_hub *h);
-struct sh_collective *sh_hub_shard(struct sh_hub *h, int rank);
+void sh_hub_destroy(struct sh_hub *h); /* accepts NULL; no run may use it any more */
+/* The record of a shard, with session and step 0; borrowed, constant: copy it. */
+const struct sh_collective *sh_hub_shard(const struct sh_hub *h, int rank);
 
 #endif
