@@ -15,7 +15,10 @@ MAKEFLAGS += --no-builtin-rules --no-builtin-variables
 B ?= build
 PREFIX ?= /usr/local
 DESTDIR ?=
-AR ?= ar
+ifeq ($(origin AR),default)
+AR := ar
+endif
+OBJCOPY ?= objcopy
 
 Q := $(if $(V),,@)
 say = $(if $(V),,@echo '  $(1)')
@@ -62,13 +65,15 @@ SUPPORT_OBJ := $(call objects,$(filter-out %_test.c,$(sort $(wildcard tests/supp
 dir_objects = $(call objects,$(filter-out %_test.c tests/support/%,$(sort $(wildcard $(1)/*.c))))
 
 UNIT_TESTS := $(foreach p,$(PARTS),$(TESTS_$(p)))
+TSAN_TESTS := $(foreach p,$(TSAN_PARTS),$(TESTS_$(p))) \
+	$(filter $(foreach d,$(TSAN_DIRS),$(O)/test/tests/$(d)/%),$(TOP_TESTS))
 ALL_TESTS := $(UNIT_TESTS) $(filter-out $(FULL_TESTS),$(TOP_TESTS))
 PROGRAM := $(if $(SRC_cmd),$(O)/shoal)
 
 # ---- targets ------------------------------------------------------------------------------------
 
-.PHONY: all release debug asan tsan libs tests tests-full check lint format install clean help
-.PHONY: list-tests list-tests-full
+.PHONY: all release debug asan tsan libs libshoal tests tests-full tests-tsan check lint format
+.PHONY: install clean help list-tests list-tests-full list-tests-tsan
 
 all: libs $(PROGRAM)
 
@@ -79,10 +84,13 @@ libs: $(foreach p,$(PARTS),$(LIB_$(p)))
 
 tests: all $(ALL_TESTS)
 tests-full: tests $(FULL_TESTS)
+tests-tsan: $(TSAN_TESTS)
 list-tests:
 	@printf '%s\n' $(ALL_TESTS)
 list-tests-full:
 	@printf '%s\n' $(ALL_TESTS) $(FULL_TESTS)
+list-tests-tsan:
+	@printf '%s\n' $(TSAN_TESTS)
 
 check: tests
 	@for t in $(ALL_TESTS); do echo "== $$t"; "$$t" || exit 1; done
@@ -114,6 +122,7 @@ part_of = $(word 2,$(subst /, ,$(filter src/%,$(1))))
 isa_of = $(ISA_$(lastword $(subst _, ,$(basename $(notdir $(1))))))
 warn_of = $(if $(filter $(part_of),$(STRICT_PARTS)),$(if $(filter %_test.c,$(1)),,$(WARN_STRICT)))$(if \
 	$(filter kernels,$(part_of)), -Wno-cast-align)
+tests_include = $(if $(filter tests/%,$(1)),-Itests)
 pkgs_of_file = $(if $(filter src/%,$(1)),$(PKGS_$(part_of)),$(ALL_PKGS) $(PKGS_tests))$(if \
 	$(filter %_test.c tests/%,$(1)), cmocka)
 
@@ -129,8 +138,8 @@ endif
 $(O)/obj/%.o: %.c $(FLAGS_FILE)
 	@mkdir -p $(@D)
 	$(call say,CC   $<)
-	$(Q)$(CC) $(ALL_CFLAGS) $(call warn_of,$<) $(call isa_of,$<) $(call pkg_cflags,$(call pkgs_of_file,$<)) \
-		-MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(ALL_CFLAGS) $(call warn_of,$<) $(call isa_of,$<) $(call tests_include,$<) \
+		$(call pkg_cflags,$(call pkgs_of_file,$<)) -MMD -MP -c -o $@ $<
 
 define part_rules
 .PHONY: lib-$(1) test-$(1) tests-$(1)
@@ -162,5 +171,42 @@ $(foreach s,$(TOP_TESTSRC),$(eval $(call top_test_rule,$(s))))
 $(O)/shoal: $(OBJ_cmd) $(ALL_LIBS)
 	$(call say,LINK $@)
 	$(Q)$(CC) -pie $(ALL_LDFLAGS) -o $@ $^ $(call pkg_libs,$(ALL_PKGS) $(PKGS_cmd)) -lm
+
+# ---- libshoal -----------------------------------------------------------------------------------
+
+VERSION := $(shell sed -n 's/^\#define SHOAL_VERSION "\(.*\)"/\1/p' include/shoal/version.h)
+SONAME := libshoal.so.$(firstword $(subst ., ,$(VERSION)))
+API_LIBS := $(call libs_of,host)
+API_PKGS := $(call pkgs_of,host)
+
+libshoal: $(O)/libshoal.a $(O)/$(SONAME) $(O)/shoal.pc
+
+# One object whose hidden symbols are made local: a program that links it sees shoal_* only.
+$(O)/libshoal.a: $(API_LIBS)
+	$(call say,AR   $@)
+	$(Q)$(CC) -r -nostdlib -o $(O)/libshoal.o -Wl,--whole-archive $^ -Wl,--no-whole-archive
+	$(Q)$(OBJCOPY) --localize-hidden $(O)/libshoal.o
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $(O)/libshoal.o
+
+$(O)/$(SONAME): $(API_LIBS)
+	$(call say,LINK $@)
+	$(Q)$(CC) -shared $(ALL_LDFLAGS) -Wl,-soname,$(SONAME) $(LINK_NO_GAPS) \
+		-o $@ -Wl,--whole-archive $^ -Wl,--no-whole-archive $(call pkg_libs,$(API_PKGS)) -lm
+
+.PHONY: $(O)/shoal.pc # PREFIX may differ each time
+$(O)/shoal.pc: shoal.pc.in
+	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@PKGS@|$(API_PKGS)|' $< > $@
+
+install: all libshoal
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/lib/pkgconfig" \
+		"$(DESTDIR)$(PREFIX)/include/shoal"
+	$(if $(PROGRAM),install -m 755 $(PROGRAM) "$(DESTDIR)$(PREFIX)/bin/shoal")
+	install -m 644 $(O)/libshoal.a "$(DESTDIR)$(PREFIX)/lib/libshoal.a"
+	install -m 755 $(O)/$(SONAME) "$(DESTDIR)$(PREFIX)/lib/libshoal.so.$(VERSION)"
+	ln -sf libshoal.so.$(VERSION) "$(DESTDIR)$(PREFIX)/lib/$(SONAME)"
+	ln -sf $(SONAME) "$(DESTDIR)$(PREFIX)/lib/libshoal.so"
+	install -m 644 include/shoal/*.h "$(DESTDIR)$(PREFIX)/include/shoal/"
+	install -m 644 $(O)/shoal.pc "$(DESTDIR)$(PREFIX)/lib/pkgconfig/shoal.pc"
 
 -include $(shell find $(O)/obj -name '*.d' 2>/dev/null)

@@ -52,6 +52,10 @@ LINK_release := -Wl,-z,relro,-z,now -Wl,-z,noexecstack
 LINK_debug :=
 LINK_asan := -fsanitize=address,undefined
 LINK_tsan := -fsanitize=thread
+# A shared library with every symbol resolved; sanitizers leave theirs to the program.
+ifneq ($(filter release debug,$(CFG)),)
+LINK_NO_GAPS := -Wl,-z,defs
+endif
 
 ALL_CFLAGS = $(STD) $(CODE) $(WARN) $(WERROR) $(CFG_$(CFG)) $(CFLAGS)
 ALL_LDFLAGS = -pthread $(LINK_$(CFG)) $(LDFLAGS)

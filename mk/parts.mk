@@ -38,3 +38,7 @@ STRICT_PARTS := base tensor net gguf ggmlrpc blob rpc
 
 # pkg-config names for the programs under tests/, which may use every part but cmd.
 PKGS_tests := jansson
+
+# Unit tests of these parts, and the programs in these folders of tests/, also run under TSan.
+TSAN_PARTS := base net device cpu ggmlrpc stage engine host
+TSAN_DIRS := threads
