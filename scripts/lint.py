@@ -20,7 +20,7 @@ TOKENS = re.compile(
 
 # name of the rule, what it matches, where it does not apply (path prefixes and suffixes), why
 ANYWHERE = ()
-TESTS = ('tests/', 'examples/', '_test.c')
+TESTS = ('tests/', 'examples/', '_test.c', '_test.h')
 BANNED = [
     ('strings', r'\b(strcpy|strcat|stpcpy|sprintf|vsprintf|gets|strtok|atoi|atol|atoll|atof)\s*\(',
      ANYWHERE, 'has no bound or no error'),
@@ -29,13 +29,13 @@ BANNED = [
      ANYWHERE, 'keeps state that threads share'),
     ('assert', r'\b(assert)\s*\(', ANYWHERE, 'is not ours: use SH_ASSERT or a status'),
     ('heap', r'(?<!\.)(?<!->)\b(malloc|calloc|realloc|reallocarray|free|strdup|strndup|asprintf|vasprintf|'
-     r'aligned_alloc|posix_memalign)\s*\(', ('src/base/', 'examples/'),
+     r'aligned_alloc|posix_memalign)\s*\(', ('src/base/',) + TESTS,
      'goes around base/mem.h'),
     ('printing', r'(?<!\.)(?<!->)\b(printf|fprintf|vprintf|vfprintf|dprintf|puts|putchar|perror)\s*\(',
      ('src/cmd/', 'src/base/error.c') + TESTS, 'prints below cmd: use a status or the log'),
     ('ending', r'(?<!\.)(?<!->)\b(abort|exit|_exit|_Exit|quick_exit)\s*\(',
      ('src/cmd/', 'src/base/error.c') + TESTS, 'ends the process below cmd'),
-    ('sleeping', r'\b(sleep|usleep)\s*\(', ANYWHERE, 'waits for a time instead of for an event'),
+    ('sleeping', r'(?<!\.)(?<!->)\b(sleep|usleep)\s*\(', ANYWHERE, 'waits for a time instead of for an event'),
     ('goto', r'\bgoto\s+(?!done\b)(\w+)', ANYWHERE, 'is not the one exit: goto done only'),
     ('typedef', r'\btypedef\s+(struct|union|enum)\b(?=\s*\w*\s*(?:\{|\w+\s*;))', ANYWHERE, 'hides what a name is'),
 ]
@@ -98,7 +98,7 @@ def check_include(path, quote, name, allowed, exists):
     words = path.split('/')
     target = name.split('/')[0]
     if quote == '<':
-        return 'a part is included as "%s"' % name if '/' in name and target in allowed else None
+        return 'a part is included as "%s"' % name if exists('src/' + name) else None
     if path.startswith('include/'):
         return 'installed headers include <shoal/...> and the system only, not "%s"' % name
     if words[0] in ('tests', 'examples'):
