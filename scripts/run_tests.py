@@ -11,8 +11,8 @@ A test program or script may carry a line "test-options: WORDS" near its top:
     serial            run alone, after the others (for tests that measure time)
     no-sanitizers     only in the plain configuration
 
-Scripts run in the repository's root with SHOAL (the program), SHOAL_BUILD (root of the build),
-SHOAL_CFG and SHOAL_TMP (an empty folder of their own) set.  Exit 0 is a pass, 77 a skip with the
+Scripts run in the repository's root with SHOAL (absolute path of the program), SHOAL_BUILD (root
+of the build, as make's B takes it), SHOAL_CFG and SHOAL_TMP (an empty folder of their own) set.  Exit 0 is a pass, 77 a skip with the
 reason as the last line of stdout.  Nothing may be left running.
 
 tests/may-skip lists which tests may be skipped: name, blanks, reason.  With CI set any other skip
@@ -180,8 +180,8 @@ def run_test(test, prefix):
     tmp = tempfile.mkdtemp(prefix='shoal_test_')
     env = dict(os.environ)
     env.update(SANITIZER_ENV.get(test.cfg, {}))
-    env.update({'SHOAL': os.path.join(test.build, test.cfg, 'shoal'), 'SHOAL_BUILD': test.build,
-                'SHOAL_CFG': test.cfg, 'SHOAL_TMP': tmp, 'LC_ALL': 'C.UTF-8'})
+    env.update({'SHOAL': os.path.abspath(os.path.join(test.build, test.cfg, 'shoal')),
+                'SHOAL_BUILD': test.build, 'SHOAL_CFG': test.cfg, 'SHOAL_TMP': tmp, 'LC_ALL': 'C.UTF-8'})
     env.pop('CMOCKA_MESSAGE_OUTPUT', None)
     for name in ('MAKEFLAGS', 'MAKELEVEL', 'MFLAGS'):
         env.pop(name, None)
