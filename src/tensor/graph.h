@@ -93,6 +93,8 @@ struct sh_leaf {
     enum sh_input input;   /* INPUT */
     int group, layer;      /* CACHE_*, TABLE, STATE */
     struct sh_slice slice; /* WEIGHT */
+    int32_t stack; /* WEIGHT: n > 0: n stored tensors stacked along the last dimension of the stored
+                    * shape; '#' in the name stands for their number, and `slice` cuts the stack */
 };
 
 struct sh_tensor {
@@ -177,6 +179,11 @@ int32_t sh_leaf_plain(struct sh_graph *g, enum sh_dtype dtype, const int64_t ne[
  * extents come from the op's rule. */
 int32_t sh_op_node(struct sh_graph *g, enum sh_op op, int n_src, const int32_t *src,
                    const int32_t params[SH_N_PARAMS]);
+/* The same where the rule leaves type or shape to the builder (REPEAT, TOP_K, CONT to another
+ * shape, f16 + f32 to f32): dtype, ne, extent and extent_dim of `shape` are what is wanted. */
+int32_t sh_op_shaped(struct sh_graph *g, enum sh_op op, int n_src, const int32_t *src,
+                     const int32_t params[SH_N_PARAMS], const struct sh_tensor *shape);
+int32_t sh_op_cast(struct sh_graph *g, int32_t x, enum sh_dtype dtype); /* CPY naming itself */
 int32_t sh_op_binary(struct sh_graph *g, enum sh_op op, int32_t a, int32_t b);
 int32_t sh_op_unary(struct sh_graph *g, enum sh_unary kind, int32_t x);
 int32_t sh_op_glu(struct sh_graph *g, enum sh_glu kind, int32_t gate,
@@ -205,7 +212,8 @@ int32_t sh_op_cache_put(struct sh_graph *g, int32_t cache, int32_t x, int32_t ro
 int32_t sh_op_cache_attn(struct sh_graph *g, int32_t q, int32_t k, int32_t v, int32_t rows,
                          int32_t table, int32_t sinks, const struct sh_attn_attr *a);
 int32_t sh_op_top_experts(struct sh_graph *g, int32_t scores, int64_t n_used);
-/* views; they become nodes too (the wire wants them), and compute nothing */
+/* views; they become nodes too (the wire wants them), and compute nothing.  If x has a symbolic
+ * extent, it is the last of the n_dims.  Strides nb[n_dims] of a view: NULL = those of x. */
 int32_t sh_op_reshape(struct sh_graph *g, int32_t x, int n_dims, const int64_t *ne);
 int32_t sh_op_view(struct sh_graph *g, int32_t x, int n_dims, const int64_t *ne, const size_t *nb,
                    size_t offset);

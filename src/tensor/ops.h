@@ -9,7 +9,7 @@
  * f32).  T, O, R: symbolic extents (tensor/graph.h).
  *
  * Columns: name, wire number, fewest and most sources, flags, shape rule.
- * The shape rule `r` names the function infer_<r>() in tensor/infer.c: given sources and
+ * The shape rule `r` names the function sh_infer_<r>() (tensor/infer_priv.h): given sources and
  * parameters it checks them and yields type, extents and symbolic extent of the result; the
  * validator compares what a peer claims with it.
  */
