@@ -1,0 +1,434 @@
+/* kernels/tile_q32_priv.h - products of the 32-block types in tiles of LANES outputs.
+ *
+ * A type is one unpacker: one block of LANES rows becomes eight vectors of codes (vector c holds
+ * elements 4c..4c+3 of every row), a vector of scales and, where the type has one, a vector of
+ * minima.  Two drivers use it.  "Direct", for up to four activation rows: codes go from registers
+ * into the dots.  "Tiled", for more: the codes of one or two tiles and TILE_BLOCKS blocks are laid
+ * down in a scratch that stays in the first-level cache while all activation rows pass by in
+ * fours; the chains wait in dst between scratches, where they keep their bits.
+ *
+ * Codes are multiplied as unsigned by signed bytes.  They are stored with an offset z that the
+ * activation rows undo: the integer sum starts at -z * sum(a).  AVX2 has no such dot product; it
+ * adds pairs in 16 bits, so many steps as fit (codes up to 15: 8 * 2 * 15 * 127 = 30480; up to
+ * 31: four steps), and multiplies 8-bit codes as |w| * (a with the sign of w).
+ */
+#ifndef KERNELS_TILE_Q32_PRIV_H
+#define KERNELS_TILE_Q32_PRIV_H
+
+#include "kernels/tile_priv.h"
+
+enum { TILE_BLOCKS = 16, TILE_ROWS = 4, PAD_BLOCK_BYTES = 34 };
+
+/* Codes of a type: unsigned of 4 or 5 bits, or 8 bits (AVX-512: plus 128, AVX2: signed). */
+enum codes { CODES_U4 = 4, CODES_U5 = 5, CODES_8 = 8 };
+
+typedef void unpack32_fn(const uint8_t *p, size_t s, vi q[8], vf *d, vf *m);
+
+/* All that the drivers need to know of a type; always a compile-time constant. */
+struct type32 {
+    unpack32_fn *unpack;
+    size_t block_bytes;
+    enum codes codes;
+    int offset; /* z of the codes: 0, 8, 16 or 128 */
+    bool has_min;
+};
+
+struct tile32 {
+    uint8_t q[TILE_BLOCKS][8][4 * LANES];
+    float d[TILE_BLOCKS][LANES], m[TILE_BLOCKS][LANES];
+};
+
+/* ---- the dot product of one block ------------------------------------------------------------*/
+
+#if defined(__AVX512VNNI__)
+#define V_SIGNED_CODES 0
+TILE_INLINE vi dot_block(const vi q[8], const int8_t *a, enum codes codes, vi start)
+{
+    vi sum = start;
+
+    (void)codes;
+    TILE_UNROLL
+    for (int c = 0; c < 8; c++)
+        sum = _mm512_dpbusd_epi32(sum, q[c], v_spread32(a + 4 * c));
+    return sum;
+}
+#else
+#define V_SIGNED_CODES 1
+/* Keeps the compiler from regrouping a sum, which makes it run out of registers. */
+#define V_PIN(x) __asm__("" : "+x"(x))
+
+TILE_INLINE vi dot_block(const vi q[8], const int8_t *a, enum codes codes, vi start)
+{
+    const vi ones = _mm256_set1_epi16(1);
+    const int steps = codes == CODES_U4 ? 8 : codes == CODES_U5 ? 4 : 1;
+    vi sum = start;
+
+    TILE_UNROLL
+    for (int c0 = 0; c0 < 8; c0 += steps) {
+        vi part = v_zero();
+        TILE_UNROLL
+        for (int c = c0; c < c0 + steps; c++) {
+            const vi x = v_spread32(a + 4 * c);
+            const vi two = codes == CODES_8 ? _mm256_maddubs_epi16(_mm256_abs_epi8(q[c]),
+                                                                   _mm256_sign_epi8(x, q[c]))
+                                            : _mm256_maddubs_epi16(q[c], x);
+            part = c == c0 ? two : _mm256_add_epi16(part, two);
+            V_PIN(part);
+        }
+        sum = v_add32(sum, _mm256_madd_epi16(part, ones));
+        V_PIN(sum);
+    }
+    return sum;
+}
+#endif
+
+/* One block of one activation row: a step of the chain in `acc`. */
+TILE_INLINE vf step_block(const struct type32 t, const vi q[8], vf d, vf m, const uint8_t *row,
+                          int64_t block, vf acc)
+{
+    if (t.has_min) {
+        const struct sh_act_q8_1 *a = (const struct sh_act_q8_1 *)row + block;
+        const vi sum = dot_block(q, a->q, t.codes, v_zero());
+        acc = v_fma(v_to_f32(sum), v_mulf(d, v_spreadf(&a->d)), acc);
+        return v_fma(m, v_spreadf(&a->s), acc);
+    }
+    const struct sh_act_q8_0 *a = (const struct sh_act_q8_0 *)row + block;
+    const int32_t *start = t.offset == 8 ? &a->n8 : t.offset == 16 ? &a->n16 : &a->n128;
+    const vi sum = dot_block(q, a->q, t.codes, t.offset ? v_spread32(start) : v_zero());
+    return v_fma(v_to_f32(sum), v_mulf(d, v_spreadf(&a->d)), acc);
+}
+
+/* ---- direct ----------------------------------------------------------------------------------*/
+
+/* Rows i0..i0+LANES-1 against n_rows activation rows. */
+TILE_INLINE void direct32(const struct type32 t, const struct tile_job *job, int64_t i0, int n_rows)
+{
+    const uint8_t *w = job->w + (size_t)i0 * job->w_stride + (size_t)job->b0 * t.block_bytes;
+    const uint8_t *next = w + LANES * job->w_stride;
+    vf acc[TILE_ROWS], d, m;
+    vi q[8];
+
+    TILE_UNROLL
+    for (int r = 0; r < n_rows; r++)
+        acc[r] = v_zerof();
+    for (int64_t b = job->b0; b < job->b1; b++) {
+        t.unpack(w, job->w_stride, q, &d, &m);
+        tile_prefetch(next, LANES * t.block_bytes);
+        TILE_UNROLL
+        for (int r = 0; r < n_rows; r++) {
+            acc[r] = step_block(t, q, d, m, job->act + (size_t)r * job->act_stride, b, acc[r]);
+        }
+        w += t.block_bytes;
+        next += LANES * t.block_bytes;
+    }
+    TILE_UNROLL
+    for (int r = 0; r < n_rows; r++)
+        v_storef(job->dst + (size_t)r * job->dst_stride + i0, acc[r]);
+}
+
+TILE_INLINE void direct32_all(const struct type32 t, const struct tile_job *job, int n_rows)
+{
+    int64_t i = 0;
+
+    for (; i + LANES <= job->n_out; i += LANES)
+        direct32(t, job, i, n_rows);
+    // the rest overlaps rows already done: same bits again
+    if (i < job->n_out) direct32(t, job, job->n_out - LANES, n_rows);
+}
+
+/* ---- tiled -----------------------------------------------------------------------------------*/
+
+/* Decode n_blocks blocks of LANES rows at p, s apart. */
+TILE_INLINE void fill32(const struct type32 t, struct tile32 *tile, const uint8_t *p, size_t s,
+                        int64_t n_blocks)
+{
+    vf d, m;
+    vi q[8];
+
+    for (int64_t b = 0; b < n_blocks; b++) {
+        t.unpack(p + (size_t)b * t.block_bytes, s, q, &d, &m);
+        TILE_UNROLL
+        for (int c = 0; c < 8; c++)
+            memcpy(tile->q[b][c], &q[c], sizeof q[c]);
+        v_storef(tile->d[b], d);
+        if (t.has_min) v_storef(tile->m[b], m);
+    }
+}
+
+/* n_tiles tiles (at most two) against TILE_ROWS activation rows; dst[n][r] starts the outputs of
+ * tile n and row r. */
+TILE_INLINE void core32(const struct type32 t, const struct tile32 *tile, int n_tiles,
+                        const uint8_t *const row[TILE_ROWS], int64_t b0, int64_t n_blocks,
+                        float *dst[2][TILE_ROWS], vmask mask, bool first)
+{
+    vf acc[2][TILE_ROWS];
+
+    TILE_UNROLL
+    for (int n = 0; n < n_tiles; n++) {
+        TILE_UNROLL
+        for (int r = 0; r < TILE_ROWS; r++)
+            acc[n][r] = first ? v_zerof() : v_load_masked(dst[n][r], mask);
+    }
+    for (int64_t b = 0; b < n_blocks; b++) {
+        TILE_UNROLL
+        for (int n = 0; n < n_tiles; n++) {
+            const vf d = v_loadf(tile[n].d[b]), m = v_loadf(tile[n].m[b]);
+            vi q[8];
+            TILE_UNROLL
+            for (int c = 0; c < 8; c++)
+                q[c] = v_load(tile[n].q[b][c]);
+            TILE_UNROLL
+            for (int r = 0; r < TILE_ROWS; r++)
+                acc[n][r] = step_block(t, q, d, m, row[r], b0 + b, acc[n][r]);
+        }
+    }
+    TILE_UNROLL
+    for (int n = 0; n < n_tiles; n++) {
+        TILE_UNROLL
+        for (int r = 0; r < TILE_ROWS; r++)
+            v_store_masked(dst[n][r], mask, acc[n][r]);
+    }
+}
+
+/* All activation rows past a filled scratch.  The last rows of four may be missing: the last one
+ * stands in for them, and its outputs are written again, with the same bits. */
+TILE_INLINE void pass32(const struct type32 t, const struct tile32 *tile, int n_tiles,
+                        const struct tile_job *job, const int64_t at[2], int64_t b0,
+                        int64_t n_blocks, vmask mask)
+{
+    for (int64_t j = 0; j < job->n_act; j += TILE_ROWS) {
+        const uint8_t *row[TILE_ROWS];
+        float *dst[2][TILE_ROWS];
+        for (int r = 0; r < TILE_ROWS; r++) {
+            const size_t jr = (size_t)(j + r < job->n_act ? j + r : job->n_act - 1);
+            row[r] = job->act + jr * job->act_stride;
+            dst[0][r] = job->dst + jr * job->dst_stride + at[0];
+            dst[1][r] = job->dst + jr * job->dst_stride + at[1];
+        }
+        core32(t, tile, n_tiles, row, b0, n_blocks, dst, mask, b0 == job->b0);
+    }
+}
+
+/* Outputs from at[0] and, with two tiles, from at[1]. */
+TILE_INLINE void tiled32(const struct type32 t, const struct tile_job *job, int n_tiles,
+                         const int64_t at[2])
+{
+    struct tile32 tile[2];
+
+    for (int64_t b = job->b0; b < job->b1; b += TILE_BLOCKS) {
+        const int64_t n_blocks = job->b1 - b < TILE_BLOCKS ? job->b1 - b : TILE_BLOCKS;
+        for (int n = 0; n < n_tiles; n++) {
+            const uint8_t *p = job->w + (size_t)at[n] * job->w_stride + (size_t)b * t.block_bytes;
+            fill32(t, &tile[n], p, job->w_stride, n_blocks);
+        }
+        pass32(t, tile, n_tiles, job, at, b, n_blocks, v_mask(LANES));
+    }
+}
+
+/* Fewer outputs than lanes: the rows are copied beside rows of zeros first. */
+TILE_INLINE void padded32(const struct type32 t, const struct tile_job *job)
+{
+    const size_t s = TILE_BLOCKS * PAD_BLOCK_BYTES;
+    const int64_t at[2] = {0, 0};
+    uint8_t pad[LANES * TILE_BLOCKS * PAD_BLOCK_BYTES];
+    struct tile32 tile;
+
+    memset(pad, 0, sizeof pad);
+    for (int64_t b = job->b0; b < job->b1; b += TILE_BLOCKS) {
+        const int64_t n_blocks = job->b1 - b < TILE_BLOCKS ? job->b1 - b : TILE_BLOCKS;
+        for (int64_t i = 0; i < job->n_out; i++) {
+            const uint8_t *p = job->w + (size_t)i * job->w_stride + (size_t)b * t.block_bytes;
+            memcpy(pad + (size_t)i * s, p, (size_t)n_blocks * t.block_bytes);
+        }
+        fill32(t, &tile, pad, s, n_blocks);
+        pass32(t, &tile, 1, job, at, b, n_blocks, v_mask(job->n_out));
+    }
+}
+
+/* The whole product. */
+TILE_INLINE void product32(const struct type32 t, const struct tile_job *job)
+{
+    int64_t i = 0;
+
+    if (job->b0 == job->b1) {
+        tile_clear(job);
+        return;
+    }
+    if (job->n_out < LANES) {
+        padded32(t, job);
+        return;
+    }
+    switch (job->n_act) {
+    case 0:
+        return;
+    case 1:
+        direct32_all(t, job, 1);
+        return;
+    case 2:
+        direct32_all(t, job, 2);
+        return;
+    case 3:
+        direct32_all(t, job, 3);
+        return;
+    case 4:
+        direct32_all(t, job, 4);
+        return;
+    default:
+        break;
+    }
+    for (; i + LANES < job->n_out; i += 2 * LANES) {
+        const int64_t last = job->n_out - LANES;
+        tiled32(t, job, 2, (const int64_t[2]){i, i + LANES < last ? i + LANES : last});
+    }
+    if (i < job->n_out) {
+        const int64_t last = job->n_out - LANES;
+        tiled32(t, job, 1, (const int64_t[2]){last, last});
+    }
+}
+
+/* ---- the types -------------------------------------------------------------------------------*/
+
+/* Codes of 16 bytes of nibbles per row. */
+TILE_INLINE void unpack_nibbles(vi q[8], const uint8_t *p, size_t s)
+{
+    const vi low = v_set1_8(15);
+    vi raw[4];
+
+    v_load_rows(raw, p, s);
+    TILE_UNROLL
+    for (int c = 0; c < 4; c++) {
+        q[c] = v_and(raw[c], low);
+        q[4 + c] = v_and(v_srl16(raw[c], 4), low);
+    }
+}
+
+/* Bits of the u32 of every row in `high` become bit 4 of the codes. */
+TILE_INLINE void unpack_high(vi q[8], vi high)
+{
+    const vi even = v_set1(0x08040201), odd = v_set1((int)0x80402010);
+
+    TILE_UNROLL
+    for (int c = 0; c < 8; c++) {
+        const int b = c / 2;
+        q[c] = v_add16_if(q[c], v_shuffle8(high, v_bytes(b, b, b, b)), c % 2 ? odd : even);
+    }
+}
+
+TILE_INLINE void unpack_table(vi q[8], const int8_t values[16], int add)
+{
+    const vi table = v_add8(v_table16(_mm_loadu_si128((const void *)values)), v_set1_8((char)add));
+
+    TILE_UNROLL
+    for (int c = 0; c < 8; c++)
+        q[c] = v_shuffle8(table, q[c]);
+}
+
+TILE_INLINE void unpack_q4_0(const uint8_t *p, size_t s, vi q[8], vf *d, vf *m)
+{
+    *d = v_low_f16(v_load_first(p, s));
+    *m = v_zerof();
+    unpack_nibbles(q, p + 2, s);
+}
+
+TILE_INLINE void unpack_q4_1(const uint8_t *p, size_t s, vi q[8], vf *d, vf *m)
+{
+    const vi scales = v_load_first(p, s);
+
+    *d = v_low_f16(scales);
+    *m = v_low_f16(v_srl32(scales, 16));
+    unpack_nibbles(q, p + 4, s);
+}
+
+TILE_INLINE void unpack_q5_0(const uint8_t *p, size_t s, vi q[8], vf *d, vf *m)
+{
+    *d = v_low_f16(v_load_first(p, s));
+    *m = v_zerof();
+    unpack_nibbles(q, p + 6, s);
+    unpack_high(q, v_load_first(p + 2, s));
+}
+
+TILE_INLINE void unpack_q5_1(const uint8_t *p, size_t s, vi q[8], vf *d, vf *m)
+{
+    const vi scales = v_load_first(p, s);
+
+    *d = v_low_f16(scales);
+    *m = v_low_f16(v_srl32(scales, 16));
+    unpack_nibbles(q, p + 8, s);
+    unpack_high(q, v_load_first(p + 4, s));
+}
+
+TILE_INLINE void unpack_q8_0(const uint8_t *p, size_t s, vi q[8], vf *d, vf *m)
+{
+    const vi flip = v_set1_8(V_SIGNED_CODES ? 0 : (char)0x80);
+
+    *d = v_low_f16(v_load_first(p, s));
+    *m = v_zerof();
+    v_load_rows(q, p + 2, s);
+    v_load_rows(q + 4, p + 18, s);
+    TILE_UNROLL
+    for (int c = 0; c < 8; c++)
+        q[c] = v_xor(q[c], flip);
+}
+
+TILE_INLINE void unpack_iq4_nl(const uint8_t *p, size_t s, vi q[8], vf *d, vf *m)
+{
+    static const int8_t VALUES[16] = {SH_IQ4_VALUES};
+
+    unpack_q4_0(p, s, q, d, m);
+    unpack_table(q, VALUES, V_SIGNED_CODES ? 0 : -128); // -128 and +128 are one byte
+}
+
+/* 2^(e - 128) from the byte e in the low end of each lane. */
+TILE_INLINE vf v_mxfp4_scale(vi x)
+{
+    const vi e = v_and(x, v_set1(255));
+    const vi normal = v_sll32(v_max32(v_sub32(e, v_set1(1)), v_zero()), 23);
+    // e = 0, 1: 2^21 << e, a subnormal; larger shifts leave nothing of it that may count
+    const vi small = v_and(v_sllv32(v_set1(0x200000), e), v_set1(0x600000));
+    const vi is_small = v_sra32(v_sub32(e, v_set1(2)), 31);
+    return v_as_f32(v_or(normal, v_and(small, is_small)));
+}
+
+TILE_INLINE void unpack_mxfp4(const uint8_t *p, size_t s, vi q[8], vf *d, vf *m)
+{
+    static const int8_t VALUES[16] = {SH_FP4_VALUES};
+
+    *d = v_mxfp4_scale(v_load_first(p, s));
+    *m = v_zerof();
+    unpack_nibbles(q, p + 1, s);
+    unpack_table(q, VALUES, 16);
+}
+
+#define OFFSET_8BIT (V_SIGNED_CODES ? 0 : 128)
+#define TYPES32(X)                                                                                 \
+    X(Q4_0, q4_0, CODES_U4, 8, false)                                                              \
+    X(Q4_1, q4_1, CODES_U4, 0, true)                                                               \
+    X(Q5_0, q5_0, CODES_U5, 16, false)                                                             \
+    X(Q5_1, q5_1, CODES_U5, 0, true)                                                               \
+    X(Q8_0, q8_0, CODES_8, OFFSET_8BIT, false)                                                     \
+    X(IQ4_NL, iq4_nl, CODES_8, OFFSET_8BIT, false)                                                 \
+    X(MXFP4, mxfp4, CODES_U5, 16, false)
+
+#define X(id, name, code_bits, z, with_min)                                                        \
+    static void mm_##name(TILE_MM_ARGS)                                                            \
+    {                                                                                              \
+        static const struct type32 TYPE = {.unpack = unpack_##name,                                \
+                                           .block_bytes = sizeof(struct sh_block_##name),          \
+                                           .codes = code_bits,                                     \
+                                           .offset = z,                                            \
+                                           .has_min = with_min};                                   \
+        const struct tile_job job = TILE_JOB(32);                                                  \
+        (void)k_row;                                                                               \
+        product32(TYPE, &job);                                                                     \
+    }
+TYPES32(X)
+#undef X
+
+static void fill_types32(struct sh_kernels *k)
+{
+#define X(id, name, ...) k->mm[SH_DTYPE_##id] = mm_##name;
+    TYPES32(X)
+#undef X
+}
+
+#endif
