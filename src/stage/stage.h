@@ -12,7 +12,7 @@
  * Steps run in the order of their numbers.  Up to `n_slots` are in flight: submit returns at once,
  * results come in the same order.  A failed or cancelled step still applies its prelude.
  *
- * Threads: submit, result and cancel of one stage from one thread at a time.
+ * Threads: submit and result of one stage from one thread at a time; cancel from any.
  */
 #ifndef STAGE_STAGE_H
 #define STAGE_STAGE_H
@@ -57,10 +57,10 @@ struct sh_weight_source {
 };
 
 struct sh_stage_desc {
-    struct sh_device *device;      /* borrowed */
-    const struct sh_graph *graph;  /* borrowed; its one OUTPUT is hidden rows or logits */
-    const struct sh_graph *rotate; /* borrowed; rotates keys for SHIFT, NULL: no shifts */
-    bool last;                     /* OUTPUT is logits [V,O] */
+    struct sh_device *device; /* borrowed */
+    struct sh_graph *graph;   /* moved in (left empty); its one OUTPUT is hidden rows or logits */
+    struct sh_graph *rotate;  /* moved in; rotates keys for SHIFT, NULL: no shifts */
+    bool last;                /* OUTPUT is logits [V,O] */
     int n_groups;
     struct sh_kv_group groups[SH_GROUPS_MAX];
     struct sh_step_limits limits;     /* pages, positions, sequences, rows */

@@ -1,0 +1,300 @@
+/* stage/memory.c - see memory.h. */
+#include "stage/memory.h"
+
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "stage/cut_weight.h"
+
+/* Leaves that share buffers of one usage. */
+struct pack {
+    enum sh_buffer_usage usage;
+    int32_t *leaf; /* tensor numbers */
+    size_t *bytes; /* of each, rounded up to the alignment */
+    int32_t n;
+};
+
+void sh_stage_buffers_release(struct sh_stage_buffers *b)
+{
+    for (int32_t i = 0; i < b->n; i++)
+        sh_buffer_free(b->buffer[i]);
+    sh_free(b->buffer);
+    *b = (struct sh_stage_buffers){0};
+}
+
+enum shoal_status sh_stage_buffers_add(struct sh_stage_buffers *b, struct sh_buffer *taken,
+                                       int32_t *index, struct shoal_error *err)
+{
+    if (b->n == b->cap) {
+        const int32_t cap = b->cap ? 2 * b->cap : 16;
+        struct sh_buffer **p = sh_realloc_array(b->buffer, (size_t)cap, sizeof *p);
+        if (!p) {
+            sh_buffer_free(taken);
+            return sh_fail(err, SHOAL_ERR_NOMEM, "stage: no memory for a list of buffers");
+        }
+        b->buffer = p;
+        b->cap = cap;
+    }
+    *index = b->n;
+    b->buffer[b->n++] = taken;
+    return SHOAL_OK;
+}
+
+// Allocate buffers for all leaves of a pack, as few as the device's limit allows.
+static enum shoal_status allocate_pack(struct sh_stage_buffers *b, struct sh_graph *g,
+                                       struct sh_device *d, const struct sh_device_info *info,
+                                       const struct pack *p, struct shoal_error *err)
+{
+    for (int32_t i = 0; i < p->n;) {
+        struct sh_buffer *buf = NULL;
+        int32_t end = i, index;
+        size_t total = 0;
+        enum shoal_status st;
+        while (end < p->n && (end == i || p->bytes[end] <= info->buffer_bytes_max - total)) {
+            if (!sh_add_ok(total, p->bytes[end], &total))
+                return sh_fail(err, SHOAL_ERR_LIMIT, "stage: sizes overflow");
+            end++;
+            if (total > info->buffer_bytes_max) break;
+        }
+        st = sh_buffer_alloc(d, &buf, total ? total : info->alignment, p->usage, err);
+        if (!st) st = sh_stage_buffers_add(b, buf, &index, err);
+        if (st) return st;
+        for (total = 0; i < end; i++) {
+            sh_graph_place(g, p->leaf[i], index, total);
+            total += p->bytes[i];
+        }
+    }
+    return SHOAL_OK;
+}
+
+static enum shoal_status push(struct pack *p, const struct sh_graph *g, int32_t t, size_t align,
+                              struct shoal_error *err)
+{
+    size_t bytes;
+
+    if (!sh_tensor_bytes(&g->tensors[t], &bytes) || !sh_round_up_ok(bytes, align, &bytes)) {
+        return sh_fail(err, SHOAL_ERR_LIMIT, "stage: the size of %s overflows", g->tensors[t].name);
+    }
+    p->leaf[p->n] = t;
+    p->bytes[p->n] = bytes;
+    p->n++;
+    return SHOAL_OK;
+}
+
+static bool importable(const struct sh_device_info *info, const struct sh_leaf *l)
+{
+    return info->local && l->slice.axis < 0 && l->stack == 0;
+}
+
+static enum shoal_status import(struct sh_stage_buffers *b, struct sh_graph *g, int32_t t,
+                                struct sh_device *d, const struct sh_weight *w,
+                                struct shoal_error *err)
+{
+    struct sh_buffer *buf = NULL;
+    int32_t index;
+    enum shoal_status st = sh_buffer_import(d, &buf, w->data, w->bytes, w->map, err);
+
+    if (!st) st = sh_stage_buffers_add(b, buf, &index, err);
+    if (!st) sh_graph_place(g, t, index, 0);
+    return st;
+}
+
+// Does the stored tensor have the shape that the leaf was cut from?
+static enum shoal_status check_weight(const struct sh_tensor *t, const struct sh_leaf *l,
+                                      const struct sh_weight *w, struct shoal_error *err)
+{
+    struct sh_tensor stored = {.dtype = w->dtype};
+    size_t bytes;
+
+    for (int i = 0; i < SH_MAX_DIMS; i++) {
+        stored.ne[i] = w->ne[i];
+        if (i == l->slice.axis || (l->stack > 0 && i == 2)) continue;
+        if (w->ne[i] == t->ne[i]) continue;
+        return sh_fail(err, SHOAL_ERR_FORMAT,
+                       "stage: weight %s has %lld elements in dimension %d, "
+                       "expected %lld",
+                       t->name, (long long)w->ne[i], i, (long long)t->ne[i]);
+    }
+    sh_tensor_set_dense(&stored);
+    if (w->dtype != t->dtype || !sh_tensor_bytes(&stored, &bytes) || bytes != w->bytes) {
+        return sh_fail(err, SHOAL_ERR_FORMAT, "stage: weight %s is %zu bytes of %s, expected %s",
+                       t->name, w->bytes, sh_dtype_info(w->dtype)->name,
+                       sh_dtype_info(t->dtype)->name);
+    }
+    return SHOAL_OK;
+}
+
+struct loading {
+    const struct sh_weight_source *src;
+    struct sh_stage_buffers *b;
+    struct sh_queue *q;
+    size_t done, total;
+};
+
+static enum shoal_status send(struct loading *l, const struct sh_tensor *t, size_t offset,
+                              const void *data, size_t bytes, struct shoal_error *err)
+{
+    const size_t piece_max = (size_t)16 << 20;
+    enum shoal_status st = SHOAL_OK;
+
+    for (size_t at = 0; at < bytes && !st; at += piece_max) {
+        const size_t n = bytes - at < piece_max ? bytes - at : piece_max;
+        sh_ticket ticket;
+        if (l->src->stop && l->src->stop(l->src->self))
+            return sh_fail(err, SHOAL_ERR_CANCELLED, "stage: loading was stopped");
+        st = sh_queue_write(l->q, l->b->buffer[t->buffer], t->offset + offset + at,
+                            (const char *)data + at, n, &ticket, err);
+        if (!st) st = sh_queue_wait(l->q, ticket, 600 * SH_SECOND, err);
+        l->done += n;
+        if (!st && l->src->progress) l->src->progress(l->src->self, l->done, l->total);
+    }
+    return st;
+}
+
+// One stored tensor into its leaf: whole, or cut into a staging block first.
+static enum shoal_status load_one(struct loading *l, const struct sh_tensor *t,
+                                  const struct sh_slice *slice, size_t offset,
+                                  const struct sh_weight *w, struct shoal_error *err)
+{
+    enum shoal_status st;
+    void *cut = NULL;
+    size_t bytes;
+
+    if (slice->axis < 0) return send(l, t, offset, w->data, w->bytes, err);
+    st = sh_cut_weight(&cut, &bytes, w, slice, err);
+    if (!st) st = send(l, t, offset, cut, bytes, err);
+    sh_free(cut);
+    return st;
+}
+
+// A stack of stored tensors: numbers from the slice of the last dimension, or all.
+static enum shoal_status load_stack(struct loading *l, const struct sh_tensor *t,
+                                    const struct sh_leaf *leaf, struct shoal_error *err)
+{
+    const bool some = leaf->slice.axis == 2;
+    const int64_t begin = some ? leaf->slice.segment[0].begin : 0;
+    const int64_t end = some ? leaf->slice.segment[0].end : leaf->stack;
+    const struct sh_slice whole = SH_SLICE_WHOLE;
+    const char *hash = strchr(t->name, '#');
+
+    for (int64_t i = begin; i < end; i++) {
+        char name[160];
+        struct sh_weight w;
+        enum shoal_status st;
+        snprintf(name, sizeof name, "%.*s%lld%s", (int)(hash - t->name), t->name, (long long)i,
+                 hash + 1);
+        st = l->src->find(l->src->self, name, &w, err);
+        if (!st) st = check_weight(t, leaf, &w, err);
+        if (!st)
+            st = load_one(l, t, some ? &whole : &leaf->slice, (size_t)(i - begin) * t->nb[2], &w,
+                          err);
+        if (st) return st;
+    }
+    return SHOAL_OK;
+}
+
+static enum shoal_status load_weights(struct loading *l, const struct sh_graph *g,
+                                      const struct pack *p, struct shoal_error *err)
+{
+    enum shoal_status st = SHOAL_OK;
+
+    for (int32_t i = 0; i < p->n; i++)
+        l->total += p->bytes[i];
+    for (int32_t i = 0; i < p->n && !st; i++) {
+        const struct sh_tensor *t = &g->tensors[p->leaf[i]];
+        const struct sh_leaf *leaf = &g->leaves[t->leaf];
+        struct sh_weight w;
+        if (leaf->stack > 0) {
+            st = load_stack(l, t, leaf, err);
+            continue;
+        }
+        st = l->src->find(l->src->self, t->name, &w, err);
+        if (!st) st = check_weight(t, leaf, &w, err);
+        if (!st) st = load_one(l, t, &leaf->slice, 0, &w, err);
+    }
+    return st;
+}
+
+// Sort the leaves into what is imported, written, and merely allocated.
+static enum shoal_status sort_leaves(struct sh_stage_buffers *b, struct sh_graph *g,
+                                     struct sh_device *d, const struct sh_device_info *info,
+                                     const struct sh_weight_source *weights, struct pack *written,
+                                     struct pack *state, struct shoal_error *err)
+{
+    for (int32_t i = 0; i < g->n_tensors; i++) {
+        const struct sh_leaf *leaf = g->tensors[i].leaf < 0 ? NULL : &g->leaves[g->tensors[i].leaf];
+        struct sh_weight w;
+        enum shoal_status st = SHOAL_OK;
+        if (!leaf || leaf->kind == SH_LEAF_INPUT || leaf->kind == SH_LEAF_OTHER) continue;
+        if (leaf->kind != SH_LEAF_WEIGHT) {
+            st = push(state, g, i, info->alignment, err);
+        } else if (importable(info, leaf)) {
+            st = weights->find(weights->self, g->tensors[i].name, &w, err);
+            if (!st) st = check_weight(&g->tensors[i], leaf, &w, err);
+            if (!st) st = import(b, g, i, d, &w, err);
+            if (!st) b->bytes.weights += w.bytes;
+        } else {
+            st = push(written, g, i, info->alignment, err);
+            if (!st) b->bytes.weights += written->bytes[written->n - 1];
+        }
+        if (st) return st;
+    }
+    for (int32_t i = 0; i < state->n; i++)
+        b->bytes.cache += state->bytes[i];
+    return SHOAL_OK;
+}
+
+enum shoal_status sh_stage_place(struct sh_stage_buffers *b, struct sh_graph *g,
+                                 struct sh_device *d, struct sh_queue *q,
+                                 const struct sh_weight_source *weights, struct shoal_error *err)
+{
+    struct pack written = {.usage = SH_BUFFER_WEIGHTS}, state = {.usage = SH_BUFFER_CACHE};
+    struct loading l = {.src = weights, .b = b, .q = q};
+    const size_t n = (size_t)g->n_tensors;
+    struct sh_device_info info;
+    enum shoal_status st;
+
+    st = sh_device_info(d, &info, err);
+    if (st) return st;
+    written.leaf = sh_calloc(n, sizeof *written.leaf);
+    written.bytes = sh_calloc(n, sizeof *written.bytes);
+    state.leaf = sh_calloc(n, sizeof *state.leaf);
+    state.bytes = sh_calloc(n, sizeof *state.bytes);
+    if (!written.leaf || !written.bytes || !state.leaf || !state.bytes) {
+        st = sh_fail(err, SHOAL_ERR_NOMEM, "stage: no memory to place %zu tensors", n);
+        goto done;
+    }
+    st = sort_leaves(b, g, d, &info, weights, &written, &state, err);
+    if (!st) st = allocate_pack(b, g, d, &info, &written, err);
+    if (!st) st = allocate_pack(b, g, d, &info, &state, err);
+    if (!st) st = load_weights(&l, g, &written, err);
+
+done:
+    sh_free(written.leaf);
+    sh_free(written.bytes);
+    sh_free(state.leaf);
+    sh_free(state.bytes);
+    return st;
+}
+
+enum shoal_status sh_stage_share_caches(const struct sh_graph *from, struct sh_graph *to,
+                                        struct shoal_error *err)
+{
+    for (int32_t i = 0; i < to->n_tensors; i++) {
+        const struct sh_leaf *l = to->tensors[i].leaf < 0 ? NULL : &to->leaves[to->tensors[i].leaf];
+        int32_t k;
+        if (!l || l->kind != SH_LEAF_CACHE_K) continue;
+        for (k = 0; k < from->n_tensors; k++) {
+            const struct sh_tensor *t = &from->tensors[k];
+            const struct sh_leaf *f = t->leaf < 0 ? NULL : &from->leaves[t->leaf];
+            if (f && f->kind == l->kind && f->group == l->group && f->layer == l->layer) break;
+        }
+        if (k == from->n_tensors) {
+            return sh_fail(err, SHOAL_ERR_STATE, "stage: layer %d has no cache to rotate",
+                           l->layer);
+        }
+        sh_graph_place(to, i, from->tensors[k].buffer, from->tensors[k].offset);
+    }
+    return SHOAL_OK;
+}
