@@ -22,13 +22,14 @@ void sh_params_set_f32(int32_t *params, int i, float v)
 
 static int32_t refuse(struct sh_graph *g, const struct sh_infer *in)
 {
-    const char *name = "";
+    struct sh_label name = {.text = ""};
 
-    for (int i = 0; i < SH_MAX_SRC && !name[0]; i++) {
-        if (in->src[i]) name = in->src[i]->name;
+    for (int i = 0; i < SH_MAX_SRC && !name.text[0]; i++) {
+        if (in->src[i]) name = sh_tensor_label(in->src[i]);
     }
     return sh_graph_fail(g, in->code, "graph: tensor %d, %s%s%s: %s", (int)g->n_tensors,
-                         sh_op_info(in->op)->name, name[0] ? " of " : "", name, in->reason);
+                         sh_op_info(in->op)->name, name.text[0] ? " of " : "", name.text,
+                         in->reason);
 }
 
 /* Is what came out what was asked for? */

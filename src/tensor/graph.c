@@ -136,7 +136,8 @@ void sh_graph_place(struct sh_graph *g, int32_t t, int32_t buffer, size_t offset
     if (!check_number(g, t, "place")) return;
     if (g->tensors[t].view_src >= 0 || buffer < 0) {
         sh_graph_fail(g, SHOAL_ERR_ARG, "graph: place of tensor %d (%s): %s", (int)t,
-                      g->tensors[t].name, buffer < 0 ? "no buffer" : "it is a view");
+                      sh_tensor_label(&g->tensors[t]).text,
+                      buffer < 0 ? "no buffer" : "it is a view");
         return;
     }
     g->tensors[t].buffer = buffer;
@@ -161,7 +162,7 @@ static int32_t add_leaf(struct sh_graph *g, struct sh_tensor *t, const struct sh
     if (!sh_dtype_valid((uint32_t)t->dtype) || !sh_shape_ok(t->dtype, t->ne)) {
         return sh_graph_fail(g, SHOAL_ERR_FORMAT,
                              "graph: leaf %s of type %d has shape [%lld,%lld,%lld,%lld]",
-                             t->name ? t->name : "", (int)t->dtype, (long long)t->ne[0],
+                             sh_tensor_label(t).text, (int)t->dtype, (long long)t->ne[0],
                              (long long)t->ne[1], (long long)t->ne[2], (long long)t->ne[3]);
     }
     if (!sh_extent_ok(t, &g->max)) {

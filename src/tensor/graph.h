@@ -229,13 +229,21 @@ void sh_params_set_f32(int32_t *params, int i, float v);
 /* ---- validation -----------------------------------------------------------------------------*/
 struct sh_buffer_bounds {
     size_t bytes;
+    bool read_only; /* no node may write into it */
 };
 /* Accept or refuse a whole graph, in one pass without recursion: op rows, arity, types, shapes,
- * attributes, views, strides, places inside their buffers, order (sources have smaller positions,
- * CPY's src[1] = itself excepted), extents.  What it accepts may run any number of times with no
- * further check than index values and extents against `max`.  `allow_shoal`: may shoal ops occur?
- * Foreign graphs whose unused records are incomplete pass: only nodes with COMPUTE and what they
- * touch must have a place.  ERR_FORMAT or ERR_UNSUPPORTED name node number, op and reason. */
+ * attributes, views, strides, places inside their buffers, overlaps, order, extents.  What it
+ * accepts may run any number of times with no further check than index values and extents against
+ * `max`.  Whether a device has a kernel for a node's types is the device's own question.
+ * `allow_shoal`: may shoal ops occur?
+ *
+ * Sources and roots have smaller numbers than the tensors that use them (CPY's src[1] = itself
+ * excepted), and a listed source an earlier place in the list.  Records that no executed node
+ * touches may be incomplete: without a place, without sources, of op SH_OP_COUNT (unknown).
+ * Executed is what is listed and has COMPUTE; what it touches must have a place, be computed
+ * earlier, or be a leaf of kind INPUT or OTHER.  Results may lie in scratch: a decoder whose peer
+ * places everything refuses that itself.  ERR_FORMAT, ERR_LIMIT or ERR_UNSUPPORTED name node
+ * number, op and reason. */
 SHOAL_NODISCARD enum shoal_status sh_graph_validate(const struct sh_graph *g,
                                                     const struct sh_buffer_bounds *buffers,
                                                     int32_t n_buffers, bool allow_shoal,
@@ -249,7 +257,8 @@ SHOAL_NODISCARD enum shoal_status sh_graph_plan_scratch(const struct sh_graph *g
                                                         size_t *offsets, size_t *total,
                                                         struct shoal_error *err);
 
-/* Multiply-adds of one node at given extents, for cost estimates. */
+/* Multiply-adds of one node at given extents, for cost estimates; ops without products count one
+ * per element, views nothing.  CACHE_ATTN counts the whole context that its table can hold. */
 double sh_graph_node_cost(const struct sh_graph *g, int32_t node, const struct sh_extents *e);
 
 #endif

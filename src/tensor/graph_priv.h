@@ -27,6 +27,12 @@ bool sh_tensor_contiguous_1(const struct sh_tensor *t);
 /* Equal type, extents and strides. */
 bool sh_tensor_same_layout(const struct sh_tensor *a, const struct sh_tensor *b);
 
+/* The name of t as it may stand in a message or listing: cut, and free of control characters. */
+struct sh_label {
+    char text[48];
+};
+struct sh_label sh_tensor_label(const struct sh_tensor *t);
+
 /* Fill in type, shape and extent of an input of width d.  False if there is no such input. */
 bool sh_input_shape(enum sh_input input, int64_t d, const struct sh_extents *max,
                     struct sh_tensor *out);

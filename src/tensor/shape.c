@@ -1,4 +1,4 @@
-/* tensor/shape.c - sizes and layout predicates of one tensor.
+/* tensor/shape.c - sizes, layout predicates and label of one tensor.
  *
  * All hold for tensors whose extents passed sh_shape_ok(); strides may be anything.
  */
@@ -148,4 +148,15 @@ bool sh_tensor_same_layout(const struct sh_tensor *a, const struct sh_tensor *b)
         if (a->ne[d] != b->ne[d] || (a->ne[d] != 1 && a->nb[d] != b->nb[d])) return false;
     }
     return a->dtype == b->dtype;
+}
+
+struct sh_label sh_tensor_label(const struct sh_tensor *t)
+{
+    struct sh_label label = {.text = ""};
+    const char *name = t->name ? t->name : "";
+
+    for (size_t i = 0; i + 1 < sizeof label.text && name[i]; i++) {
+        label.text[i] = name[i] >= ' ' && name[i] < 127 ? name[i] : '?';
+    }
+    return label;
 }
