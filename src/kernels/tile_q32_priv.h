@@ -2,10 +2,11 @@
  *
  * A type is one unpacker: one block of LANES rows becomes eight vectors of codes (vector c holds
  * elements 4c..4c+3 of every row), a vector of scales and, where the type has one, a vector of
- * minima.  Two drivers use it.  "Direct", for up to four activation rows: codes go from registers
- * into the dots.  "Tiled", for more: the codes of one or two tiles and TILE_BLOCKS blocks are laid
- * down in a scratch that stays in the first-level cache while all activation rows pass by in
- * fours; the chains wait in dst between scratches, where they keep their bits.
+ * minima.  Two drivers use it.  "Direct", for up to ROWS_MAX activation rows: codes go from
+ * registers into the dots.  "Tiled", for more: the codes of one or two tiles and TILE_BLOCKS blocks
+ * are laid down in a scratch that stays in the first-level cache while all activation rows pass by
+ * in fours; the chains wait in dst between scratches, where they keep their bits.  Outputs that are
+ * no multiple of LANES: the last tile overlaps the one before and writes the same bits again.
  *
  * Codes are multiplied as unsigned by signed bytes.  They are stored with an offset z that the
  * activation rows undo: the integer sum starts at -z * sum(a).  AVX2 has no such dot product; it
@@ -17,7 +18,13 @@
 
 #include "kernels/tile_priv.h"
 
-enum { TILE_BLOCKS = 16, TILE_ROWS = 4, PAD_BLOCK_BYTES = 34 };
+enum {
+    TILE_BLOCKS = 16,            /* blocks decoded at a time */
+    TILE_ROWS = 4,               /* activation rows per pass over a tile */
+    TILES = LANES == 16 ? 2 : 1, /* tiles that share a broadcast: as many as the registers hold */
+    ROWS_MAX = 8,                /* activation rows of a direct pass */
+    BLOCK_BYTES_MAX = 34
+};
 
 /* Codes of a type: unsigned of 4 or 5 bits, or 8 bits (AVX-512: plus 128, AVX2: signed). */
 enum codes { CODES_U4 = 4, CODES_U5 = 5, CODES_8 = 8 };
@@ -38,115 +45,181 @@ struct tile32 {
     float d[TILE_BLOCKS][LANES], m[TILE_BLOCKS][LANES];
 };
 
-/* ---- the dot product of one block ------------------------------------------------------------*/
+/* ---- the dot products of one block -----------------------------------------------------------
+ * Of n_tiles tiles and n_rows activation rows, all at once: elements 4c..4c+3 of each before the
+ * next, so that many short chains run side by side and each broadcast serves all tiles. */
 
 #if defined(__AVX512VNNI__)
 #define V_SIGNED_CODES 0
-TILE_INLINE vi dot_block(const vi q[8], const int8_t *a, enum codes codes, vi start)
-{
-    vi sum = start;
 
+TILE_INLINE void dots_add(vi sum[2][ROWS_MAX], vi part[2][ROWS_MAX], const vi w[2], int n_tiles,
+                          const int8_t *const a[ROWS_MAX], int n_rows, enum codes codes, int c)
+{
+    (void)part;
     (void)codes;
     TILE_UNROLL
-    for (int c = 0; c < 8; c++)
-        sum = _mm512_dpbusd_epi32(sum, q[c], v_spread32(a + 4 * c));
-    return sum;
+    for (int r = 0; r < n_rows; r++) {
+        const vi x = v_spread32(a[r] + 4 * c);
+        TILE_UNROLL
+        for (int n = 0; n < n_tiles; n++)
+            sum[n][r] = _mm512_dpbusd_epi32(sum[n][r], w[n], x);
+    }
 }
 #else
 #define V_SIGNED_CODES 1
 /* Keeps the compiler from regrouping a sum, which makes it run out of registers. */
 #define V_PIN(x) __asm__("" : "+x"(x))
 
-TILE_INLINE vi dot_block(const vi q[8], const int8_t *a, enum codes codes, vi start)
+TILE_INLINE void dots_add(vi sum[2][ROWS_MAX], vi part[2][ROWS_MAX], const vi w[2], int n_tiles,
+                          const int8_t *const a[ROWS_MAX], int n_rows, enum codes codes, int c)
 {
     const vi ones = _mm256_set1_epi16(1);
     const int steps = codes == CODES_U4 ? 8 : codes == CODES_U5 ? 4 : 1;
-    vi sum = start;
 
     TILE_UNROLL
-    for (int c0 = 0; c0 < 8; c0 += steps) {
-        vi part = v_zero();
+    for (int n = 0; n < n_tiles; n++) {
+        const vi size = codes == CODES_8 ? _mm256_abs_epi8(w[n]) : w[n];
         TILE_UNROLL
-        for (int c = c0; c < c0 + steps; c++) {
-            const vi x = v_spread32(a + 4 * c);
-            const vi two = codes == CODES_8 ? _mm256_maddubs_epi16(_mm256_abs_epi8(q[c]),
-                                                                   _mm256_sign_epi8(x, q[c]))
-                                            : _mm256_maddubs_epi16(q[c], x);
-            part = c == c0 ? two : _mm256_add_epi16(part, two);
-            V_PIN(part);
+        for (int r = 0; r < n_rows; r++) {
+            const vi x = v_spread32(a[r] + 4 * c);
+            const vi y = codes == CODES_8 ? _mm256_sign_epi8(x, w[n]) : x;
+            const vi two = _mm256_maddubs_epi16(size, y);
+            part[n][r] = c % steps == 0 ? two : _mm256_add_epi16(part[n][r], two);
+            V_PIN(part[n][r]);
+            if (c % steps < steps - 1) continue;
+            sum[n][r] = v_add32(sum[n][r], _mm256_madd_epi16(part[n][r], ones));
+            V_PIN(sum[n][r]);
         }
-        sum = v_add32(sum, _mm256_madd_epi16(part, ones));
-        V_PIN(sum);
     }
-    return sum;
 }
 #endif
 
-/* One block of one activation row: a step of the chain in `acc`. */
-TILE_INLINE vf step_block(const struct type32 t, const vi q[8], vf d, vf m, const uint8_t *row,
-                          int64_t block, vf acc)
+/* The activation rows of one pass. */
+struct pass {
+    const uint8_t *row[ROWS_MAX];
+    float *dst[2][ROWS_MAX]; /* where the outputs of tile n and row r begin */
+};
+
+/* Rows j.. of a job.  Where it has fewer, the last one stands in for the missing ones, and its
+ * outputs are written again, with the same bits. */
+TILE_INLINE struct pass pass_from(const struct tile_job *job, int64_t j, int n_rows,
+                                  const int64_t at[2])
 {
-    if (t.has_min) {
-        const struct sh_act_q8_1 *a = (const struct sh_act_q8_1 *)row + block;
-        const vi sum = dot_block(q, a->q, t.codes, v_zero());
-        acc = v_fma(v_to_f32(sum), v_mulf(d, v_spreadf(&a->d)), acc);
-        return v_fma(m, v_spreadf(&a->s), acc);
+    struct pass p;
+
+    TILE_UNROLL
+    for (int r = 0; r < n_rows; r++) {
+        const size_t jr = (size_t)(j + r < job->n_act ? j + r : job->n_act - 1);
+        p.row[r] = job->act + jr * job->act_stride;
+        p.dst[0][r] = job->dst + jr * job->dst_stride + at[0];
+        p.dst[1][r] = job->dst + jr * job->dst_stride + at[1];
     }
-    const struct sh_act_q8_0 *a = (const struct sh_act_q8_0 *)row + block;
-    const int32_t *start = t.offset == 8 ? &a->n8 : t.offset == 16 ? &a->n16 : &a->n128;
-    const vi sum = dot_block(q, a->q, t.codes, t.offset ? v_spread32(start) : v_zero());
-    return v_fma(v_to_f32(sum), v_mulf(d, v_spreadf(&a->d)), acc);
+    return p;
+}
+
+/* The parts of one block of activations. */
+struct act32 {
+    const int8_t *q[ROWS_MAX];
+    const float *d[ROWS_MAX], *s[ROWS_MAX];
+    const int32_t *start[ROWS_MAX];
+};
+
+TILE_INLINE struct act32 act32_at(const struct type32 t, const struct pass *p, int n_rows,
+                                  int64_t block)
+{
+    struct act32 x;
+
+    TILE_UNROLL
+    for (int r = 0; r < n_rows; r++) {
+        if (t.has_min) {
+            const struct sh_act_q8_1 *a = (const struct sh_act_q8_1 *)p->row[r] + block;
+            x.q[r] = a->q, x.d[r] = &a->d, x.s[r] = &a->s, x.start[r] = NULL;
+        } else {
+            const struct sh_act_q8_0 *a = (const struct sh_act_q8_0 *)p->row[r] + block;
+            x.q[r] = a->q, x.d[r] = &a->d, x.s[r] = NULL;
+            x.start[r] = t.offset == 8 ? &a->n8 : t.offset == 16 ? &a->n16 : &a->n128;
+        }
+    }
+    return x;
+}
+
+/* The integer sums begin at what undoes the offset of the codes. */
+TILE_INLINE void dots_begin(const struct type32 t, vi sum[2][ROWS_MAX], int n_tiles,
+                            const struct act32 *x, int n_rows)
+{
+    TILE_UNROLL
+    for (int r = 0; r < n_rows; r++) {
+        TILE_UNROLL
+        for (int n = 0; n < n_tiles; n++)
+            sum[n][r] = t.offset ? v_spread32(x->start[r]) : v_zero();
+    }
+}
+
+/* One step of the chain. */
+TILE_INLINE vf chain_step(const struct type32 t, vi sum, vf d, vf m, const struct act32 *x, int r,
+                          vf acc)
+{
+    acc = v_fma(v_to_f32(sum), v_mulf(d, v_spreadf(x->d[r])), acc);
+    return t.has_min ? v_fma(m, v_spreadf(x->s[r]), acc) : acc;
 }
 
 /* ---- direct ----------------------------------------------------------------------------------*/
 
-/* Rows i0..i0+LANES-1 against n_rows activation rows. */
-TILE_INLINE void direct32(const struct type32 t, const struct tile_job *job, int64_t i0, int n_rows)
+/* LANES outputs from `at` against n_rows activation rows. */
+TILE_INLINE void direct32(const struct type32 t, const struct tile_job *job, int64_t at, int64_t j,
+                          int n_rows)
 {
-    const uint8_t *w = job->w + (size_t)i0 * job->w_stride + (size_t)job->b0 * t.block_bytes;
+    const uint8_t *w = job->w + (size_t)at * job->w_stride + (size_t)job->b0 * t.block_bytes;
     const uint8_t *next = w + LANES * job->w_stride;
-    vf acc[TILE_ROWS], d, m;
-    vi q[8];
+    const struct pass p = pass_from(job, j, n_rows, (const int64_t[2]){at, at});
+    vf acc[ROWS_MAX], d, m;
+    vi q[8], sum[2][ROWS_MAX], part[2][ROWS_MAX];
 
     TILE_UNROLL
     for (int r = 0; r < n_rows; r++)
         acc[r] = v_zerof();
     for (int64_t b = job->b0; b < job->b1; b++) {
+        const struct act32 x = act32_at(t, &p, n_rows, b);
         t.unpack(w, job->w_stride, q, &d, &m);
         tile_prefetch(next, LANES * t.block_bytes);
+        dots_begin(t, sum, 1, &x, n_rows);
         TILE_UNROLL
-        for (int r = 0; r < n_rows; r++) {
-            acc[r] = step_block(t, q, d, m, job->act + (size_t)r * job->act_stride, b, acc[r]);
-        }
+        for (int c = 0; c < 8; c++)
+            dots_add(sum, part, &q[c], 1, x.q, n_rows, t.codes, c);
+        TILE_UNROLL
+        for (int r = 0; r < n_rows; r++)
+            acc[r] = chain_step(t, sum[0][r], d, m, &x, r, acc[r]);
         w += t.block_bytes;
         next += LANES * t.block_bytes;
     }
     TILE_UNROLL
     for (int r = 0; r < n_rows; r++)
-        v_storef(job->dst + (size_t)r * job->dst_stride + i0, acc[r]);
+        v_storef(p.dst[0][r], acc[r]);
 }
 
-TILE_INLINE void direct32_all(const struct type32 t, const struct tile_job *job, int n_rows)
+TILE_INLINE void direct32_all(const struct type32 t, const struct tile_job *job, int64_t j,
+                              int n_rows)
 {
     int64_t i = 0;
 
     for (; i + LANES <= job->n_out; i += LANES)
-        direct32(t, job, i, n_rows);
-    // the rest overlaps rows already done: same bits again
-    if (i < job->n_out) direct32(t, job, job->n_out - LANES, n_rows);
+        direct32(t, job, i, j, n_rows);
+    // the rest overlaps outputs already done: same bits again
+    if (i < job->n_out) direct32(t, job, job->n_out - LANES, j, n_rows);
 }
 
 /* ---- tiled -----------------------------------------------------------------------------------*/
 
-/* Decode n_blocks blocks of LANES rows at p, s apart. */
+/* Decode n_blocks blocks of LANES rows at p, s apart; fetch as much from `next`. */
 TILE_INLINE void fill32(const struct type32 t, struct tile32 *tile, const uint8_t *p, size_t s,
-                        int64_t n_blocks)
+                        int64_t n_blocks, const uint8_t *next)
 {
     vf d, m;
     vi q[8];
 
     for (int64_t b = 0; b < n_blocks; b++) {
         t.unpack(p + (size_t)b * t.block_bytes, s, q, &d, &m);
+        tile_prefetch(next + (size_t)b * LANES * t.block_bytes, LANES * t.block_bytes);
         TILE_UNROLL
         for (int c = 0; c < 8; c++)
             memcpy(tile->q[b][c], &q[c], sizeof q[c]);
@@ -155,57 +228,53 @@ TILE_INLINE void fill32(const struct type32 t, struct tile32 *tile, const uint8_
     }
 }
 
-/* n_tiles tiles (at most two) against TILE_ROWS activation rows; dst[n][r] starts the outputs of
- * tile n and row r. */
+/* n_tiles filled tiles against TILE_ROWS activation rows. */
 TILE_INLINE void core32(const struct type32 t, const struct tile32 *tile, int n_tiles,
-                        const uint8_t *const row[TILE_ROWS], int64_t b0, int64_t n_blocks,
-                        float *dst[2][TILE_ROWS], vmask mask, bool first)
+                        const struct pass *p, int64_t b0, int64_t n_blocks, vmask mask, bool first)
 {
     vf acc[2][TILE_ROWS];
+    vi sum[2][ROWS_MAX], part[2][ROWS_MAX], w[2];
 
     TILE_UNROLL
     for (int n = 0; n < n_tiles; n++) {
         TILE_UNROLL
         for (int r = 0; r < TILE_ROWS; r++)
-            acc[n][r] = first ? v_zerof() : v_load_masked(dst[n][r], mask);
+            acc[n][r] = first ? v_zerof() : v_load_masked(p->dst[n][r], mask);
     }
     for (int64_t b = 0; b < n_blocks; b++) {
+        const struct act32 x = act32_at(t, p, TILE_ROWS, b0 + b);
+        dots_begin(t, sum, n_tiles, &x, TILE_ROWS);
+        TILE_UNROLL
+        for (int c = 0; c < 8; c++) {
+            TILE_UNROLL
+            for (int n = 0; n < n_tiles; n++)
+                w[n] = v_load(tile[n].q[b][c]);
+            dots_add(sum, part, w, n_tiles, x.q, TILE_ROWS, t.codes, c);
+        }
         TILE_UNROLL
         for (int n = 0; n < n_tiles; n++) {
-            const vf d = v_loadf(tile[n].d[b]), m = v_loadf(tile[n].m[b]);
-            vi q[8];
-            TILE_UNROLL
-            for (int c = 0; c < 8; c++)
-                q[c] = v_load(tile[n].q[b][c]);
+            const vf d = v_loadf(tile[n].d[b]), m = t.has_min ? v_loadf(tile[n].m[b]) : v_zerof();
             TILE_UNROLL
             for (int r = 0; r < TILE_ROWS; r++)
-                acc[n][r] = step_block(t, q, d, m, row[r], b0 + b, acc[n][r]);
+                acc[n][r] = chain_step(t, sum[n][r], d, m, &x, r, acc[n][r]);
         }
     }
     TILE_UNROLL
     for (int n = 0; n < n_tiles; n++) {
         TILE_UNROLL
         for (int r = 0; r < TILE_ROWS; r++)
-            v_store_masked(dst[n][r], mask, acc[n][r]);
+            v_store_masked(p->dst[n][r], mask, acc[n][r]);
     }
 }
 
-/* All activation rows past a filled scratch.  The last rows of four may be missing: the last one
- * stands in for them, and its outputs are written again, with the same bits. */
+/* All activation rows past filled tiles. */
 TILE_INLINE void pass32(const struct type32 t, const struct tile32 *tile, int n_tiles,
                         const struct tile_job *job, const int64_t at[2], int64_t b0,
                         int64_t n_blocks, vmask mask)
 {
     for (int64_t j = 0; j < job->n_act; j += TILE_ROWS) {
-        const uint8_t *row[TILE_ROWS];
-        float *dst[2][TILE_ROWS];
-        for (int r = 0; r < TILE_ROWS; r++) {
-            const size_t jr = (size_t)(j + r < job->n_act ? j + r : job->n_act - 1);
-            row[r] = job->act + jr * job->act_stride;
-            dst[0][r] = job->dst + jr * job->dst_stride + at[0];
-            dst[1][r] = job->dst + jr * job->dst_stride + at[1];
-        }
-        core32(t, tile, n_tiles, row, b0, n_blocks, dst, mask, b0 == job->b0);
+        const struct pass p = pass_from(job, j, TILE_ROWS, at);
+        core32(t, tile, n_tiles, &p, b0, n_blocks, mask, b0 == job->b0);
     }
 }
 
@@ -213,13 +282,16 @@ TILE_INLINE void pass32(const struct type32 t, const struct tile32 *tile, int n_
 TILE_INLINE void tiled32(const struct type32 t, const struct tile_job *job, int n_tiles,
                          const int64_t at[2])
 {
+    const uint8_t *next = job->w + (size_t)(at[0] + n_tiles * LANES) * job->w_stride +
+                          (size_t)job->b0 * t.block_bytes;
     struct tile32 tile[2];
 
     for (int64_t b = job->b0; b < job->b1; b += TILE_BLOCKS) {
         const int64_t n_blocks = job->b1 - b < TILE_BLOCKS ? job->b1 - b : TILE_BLOCKS;
         for (int n = 0; n < n_tiles; n++) {
             const uint8_t *p = job->w + (size_t)at[n] * job->w_stride + (size_t)b * t.block_bytes;
-            fill32(t, &tile[n], p, job->w_stride, n_blocks);
+            fill32(t, &tile[n], p, job->w_stride, n_blocks, next);
+            next += (size_t)n_blocks * LANES * t.block_bytes;
         }
         pass32(t, tile, n_tiles, job, at, b, n_blocks, v_mask(LANES));
     }
@@ -228,9 +300,9 @@ TILE_INLINE void tiled32(const struct type32 t, const struct tile_job *job, int 
 /* Fewer outputs than lanes: the rows are copied beside rows of zeros first. */
 TILE_INLINE void padded32(const struct type32 t, const struct tile_job *job)
 {
-    const size_t s = TILE_BLOCKS * PAD_BLOCK_BYTES;
+    const size_t s = TILE_BLOCKS * BLOCK_BYTES_MAX;
     const int64_t at[2] = {0, 0};
-    uint8_t pad[LANES * TILE_BLOCKS * PAD_BLOCK_BYTES];
+    uint8_t pad[LANES * TILE_BLOCKS * BLOCK_BYTES_MAX];
     struct tile32 tile;
 
     memset(pad, 0, sizeof pad);
@@ -240,49 +312,44 @@ TILE_INLINE void padded32(const struct type32 t, const struct tile_job *job)
             const uint8_t *p = job->w + (size_t)i * job->w_stride + (size_t)b * t.block_bytes;
             memcpy(pad + (size_t)i * s, p, (size_t)n_blocks * t.block_bytes);
         }
-        fill32(t, &tile, pad, s, n_blocks);
+        fill32(t, &tile, pad, s, n_blocks, pad);
         pass32(t, &tile, 1, job, at, b, n_blocks, v_mask(job->n_out));
     }
+}
+
+/* Up to ROWS_MAX activation rows, in passes of as many rows as the registers hold. */
+TILE_INLINE void direct32_rows(const struct type32 t, const struct tile_job *job)
+{
+    int64_t j = 0;
+
+    if (LANES == 16 && job->n_act > 4) {
+        direct32_all(t, job, 0, 8);
+        return;
+    }
+    for (; j + 4 <= job->n_act; j += 4)
+        direct32_all(t, job, j, 4);
+    if (job->n_act - j == 3) direct32_all(t, job, j, 3);
+    if (job->n_act - j == 2) direct32_all(t, job, j, 2);
+    if (job->n_act - j == 1) direct32_all(t, job, j, 1);
 }
 
 /* The whole product. */
 TILE_INLINE void product32(const struct type32 t, const struct tile_job *job)
 {
+    const int64_t last = job->n_out - LANES;
     int64_t i = 0;
 
     if (job->b0 == job->b1) {
         tile_clear(job);
-        return;
-    }
-    if (job->n_out < LANES) {
+    } else if (job->n_out < LANES) {
         padded32(t, job);
-        return;
-    }
-    switch (job->n_act) {
-    case 0:
-        return;
-    case 1:
-        direct32_all(t, job, 1);
-        return;
-    case 2:
-        direct32_all(t, job, 2);
-        return;
-    case 3:
-        direct32_all(t, job, 3);
-        return;
-    case 4:
-        direct32_all(t, job, 4);
-        return;
-    default:
-        break;
-    }
-    for (; i + LANES < job->n_out; i += 2 * LANES) {
-        const int64_t last = job->n_out - LANES;
-        tiled32(t, job, 2, (const int64_t[2]){i, i + LANES < last ? i + LANES : last});
-    }
-    if (i < job->n_out) {
-        const int64_t last = job->n_out - LANES;
-        tiled32(t, job, 1, (const int64_t[2]){last, last});
+    } else if (job->n_act <= ROWS_MAX) {
+        direct32_rows(t, job);
+    } else {
+        for (; TILES == 2 && i + LANES < job->n_out; i += 2 * LANES)
+            tiled32(t, job, 2, (const int64_t[2]){i, i + LANES < last ? i + LANES : last});
+        for (; i < job->n_out; i += LANES)
+            tiled32(t, job, 1, (const int64_t[2]){i < last ? i : last, 0});
     }
 }
 
