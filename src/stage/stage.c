@@ -346,6 +346,30 @@ static void recover(struct sh_stage *s)
     if (s->lowered) sh_lowered_forget(s->lowered);
 }
 
+// A failure of the queue takes every later step in flight with it; a cancelled one takes none.
+static void fail_later(struct sh_stage *s, enum shoal_status st)
+{
+    if (st == SHOAL_ERR_CANCELLED) return;
+    for (int i = 1; i < s->n_in_flight; i++) {
+        struct sh_slot *slot = &s->slots[(s->oldest + i) % s->desc.n_slots];
+        if (slot->refused) continue;
+        slot->refused = sh_fail(&slot->error, SHOAL_ERR_POISONED,
+                                "stage: an earlier step of %s failed", s->info.name);
+    }
+}
+
+// The run before its output: only its own ticket tells that it was cancelled.
+static enum shoal_status wait_slot(struct sh_stage *s, const struct sh_slot *slot,
+                                   int64_t timeout_ns, struct shoal_error *err)
+{
+    enum shoal_status st = SHOAL_OK;
+
+    if (slot->run) st = sh_queue_wait(s->queue, slot->run, timeout_ns, err);
+    if (!st && slot->ticket > slot->run)
+        st = sh_queue_wait(s->queue, slot->ticket, timeout_ns, err);
+    return st;
+}
+
 enum shoal_status sh_stage_result(struct sh_stage *s, int64_t timeout_ns,
                                   struct sh_stage_output *out, struct shoal_error *err)
 {
@@ -357,8 +381,8 @@ enum shoal_status sh_stage_result(struct sh_stage *s, int64_t timeout_ns,
     st = slot->refused;
     if (st) {
         if (err) *err = slot->error;
-    } else if (slot->ticket) {
-        st = sh_queue_wait(s->queue, slot->ticket, timeout_ns, err);
+    } else {
+        st = wait_slot(s, slot, timeout_ns, err);
         if (st == SHOAL_ERR_TIMEOUT) return st;
     }
     if (!st && s->desc.last) {
@@ -371,6 +395,7 @@ enum shoal_status sh_stage_result(struct sh_stage *s, int64_t timeout_ns,
         out->n_rows = slot->step->n_rows;
     }
     if (st) {
+        if (!slot->refused) fail_later(s, st);
         recover(s);
         out->results = NULL;
         out->n_results = 0;
