@@ -1,7 +1,7 @@
 /* sample/sampler.h - from a row of logits to a token: pure functions.
  *
  * The chain is llama.cpp's, in its default order, for the flags that shoal has: repetition
- * penalties, top-k, typical use of top-p and min-p, temperature, then one draw.  Temperature 0 (or
+ * penalties, top-k, top-p, min-p, temperature, then one draw.  Temperature 0 (or
  * below) is arg max after the penalties.  Everything is decided by (logits, parameters, recent
  * tokens, draw), so a token does not depend on where it is sampled.  Of equal logits the lower id
  * comes first.  NaN logits are an error, never a token.
@@ -48,8 +48,5 @@ SHOAL_NODISCARD enum shoal_status sh_sample(int32_t *token, const float *logits,
 int32_t sh_top_k(struct sh_candidate *out, int32_t k, const float *logits, int32_t n_vocab);
 /* log(softmax)[id] in f64. */
 double sh_log_probability(const float *logits, int32_t n_vocab, int32_t id);
-
-/* A small counter-based generator: the n-th draw of a seed, in [0, 1), whoever asks. */
-double sh_draw(uint64_t seed, uint64_t n);
 
 #endif
