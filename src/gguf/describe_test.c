@@ -36,6 +36,7 @@ static void is_harmless(const struct sh_buf *b)
     for (size_t i = 0; i < b->len; i += n) {
         const int32_t c = sh_gguf_utf8_next(b->ptr + i, b->len - i, &n);
         assert_int_not_equal(c, -1);
+        assert_true(c == '\n' || (c >= 0x20 && c < 0x7f) || c >= 0xa0);
         if (c != '\n') assert_false(sh_gguf_char_acts(c));
     }
 }
@@ -86,7 +87,8 @@ static void describe__a_model_in_json(void **state)
 /* A model whose every string is an attack on a terminal. */
 static struct sh_gguf *hostile(struct sh_buf *bytes)
 {
-    const struct sh_str EVIL = SH_STR_LIT("\x1b]0;owned\x07\r\n\"\\\xff\xc3\x28\xe2\x80\xae");
+    const struct sh_str EVIL =
+        SH_STR_LIT("\x1b]0;owned\x07\r\n\"\\\xff\xc3\x28\xe2\x80\xae\x7f\xc2\x9b");
     static const float x[4] = {0};
     struct sh_gguf_writer *w = sh_gguf_writer_create();
     struct shoal_error err = SHOAL_ERROR_INIT;
@@ -124,7 +126,8 @@ static void describe__hostile_strings(void **state)
     describe_ok(g, SH_DESCRIBE_TEXT, &text);
     is_harmless(&text);
     has(&text, "evil\\u{1b}.gguf\n");
-    has(&text, "name                  \\u{1b}]0;owned\\u{7}\\r\\n\"\\\\\\xff\\xc3(\\u{202e}\n");
+    has(&text, "name                  "
+               "\\u{1b}]0;owned\\u{7}\\r\\n\"\\\\\\xff\\xc3(\\u{202e}\\u{7f}\\u{9b}\n");
     has(&text, "  bos                   1  \\u{1b}]0;owned");
     has(&text, "  eos                   2  (no such token)\n");
     has(&text, "\\u{1b}[2J.\\x9b");
@@ -133,8 +136,9 @@ static void describe__hostile_strings(void **state)
 
     describe_ok(g, SH_DESCRIBE_JSON, &json);
     is_harmless(&json);
-    has(&json,
-        "\"name\": \"\\u001b]0;owned\\u0007\\u000d\\n\\\"\\\\\xef\xbf\xbd\xef\xbf\xbd(\\u202e\"");
+    has(&json, "\"name\": "
+               "\"\\u001b]0;owned\\u0007\\u000d\\n\\\"\\\\\xef\xbf\xbd\xef\xbf\xbd("
+               "\\u202e\\u007f\\u009b\"");
     has(&json, "\"big\": {\"type\": \"u64\", \"value\": 18446744073709551615}");
     has(&json, "\"nan\": {\"type\": \"f32\", \"value\": \"nan\"}");
     has(&json, "\"minus\": {\"type\": \"f64\", \"value\": \"-inf\"}");

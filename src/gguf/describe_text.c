@@ -11,6 +11,8 @@
 
 /* Widths of columns, in characters.  Longer cells push their line to the right. */
 enum { LABEL = 20, KEY_MAX = 48, VALUE_MAX = 60, STRING_MAX = 16, ELEMENTS_MAX = 8 };
+/* A token is found by walking all before it: honest files have a dozen such keys. */
+enum { IDS_LOOKED_UP = 32 };
 
 static void pad(struct sh_gguf_printer *p, size_t have, size_t want)
 {
@@ -284,16 +286,16 @@ static void print_token_kinds(struct sh_gguf_printer *p, const struct sh_gguf *g
     }
 }
 
-/* "1 <s>": an id and the token that it stands for. */
+/* "1 <s>": an id and, if `look_up`, the token that it stands for. */
 static void print_token(struct sh_gguf_printer *p, const struct sh_gguf *g,
-                        const struct sh_gguf_value *id)
+                        const struct sh_gguf_value *id, bool look_up)
 {
     const struct sh_gguf_value *tokens = sh_gguf_find(g, "tokenizer.ggml.tokens");
     struct sh_str s = SH_STR_EMPTY;
     int64_t n;
 
     print_value(p, id);
-    if (!tokens || sh_gguf_is_array(id) || !sh_gguf_int_at(id, 0, &n)) return;
+    if (!look_up || !tokens || sh_gguf_is_array(id) || !sh_gguf_int_at(id, 0, &n)) return;
     if (n >= 0 && (uint64_t)n < tokens->count && tokens->elem == SH_GGUF_STRING) {
         struct sh_gguf_strings it = sh_gguf_strings_over(tokens);
         for (int64_t i = 0; i <= n; i++)
@@ -310,6 +312,7 @@ static void print_tokenizer(struct sh_gguf_printer *p, const struct sh_gguf *g)
     static const char FRONT[] = "tokenizer.ggml.";
     const size_t front = sizeof FRONT - 1;
     bool some = false;
+    int n_ids = 0;
 
     for (size_t i = 0; i < sh_gguf_n_values(g); i++) {
         const struct sh_gguf_value *v = sh_gguf_value(g, i);
@@ -318,7 +321,7 @@ static void print_tokenizer(struct sh_gguf_printer *p, const struct sh_gguf *g)
         some = true;
         if (ends_with(v->key, "_token_id") && starts_with(v->key, FRONT)) {
             label(p, without(v->key, front, strlen("_token_id")), LABEL);
-            print_token(p, g, v);
+            print_token(p, g, v, n_ids++ < IDS_LOOKED_UP);
         } else if (sh_gguf_is_array(v)) {
             label(p, without(v->key, starts_with(v->key, FRONT) ? front : 10, 0), LABEL);
             sh_gguf_print(p, sh_gguf_show_count(v->count).text);

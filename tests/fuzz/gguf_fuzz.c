@@ -1,10 +1,10 @@
 /* Fuzz target: any bytes as a GGUF model.  Whatever opens must be readable to its last byte and
  * describable in both forms.
  *
- * Built by hand from the root of the tree, then run over a folder of seeds:
- *   clang -g -O1 -fsanitize=fuzzer,address,undefined -std=c11 -D_GNU_SOURCE -ffp-contract=off \
- *     -Isrc -Iinclude tests/fuzz/gguf_fuzz.c $(ls src/base/[a-z]*.c src/tensor/[a-z]*.c \
- *     src/gguf/[a-z]*.c | grep -v _test.c) -o gguf_fuzz -lm -lpthread
+ * Built by hand from the root of the tree, then run over tests/fuzz/corpus/gguf:
+ *   clang -g -O1 -fsanitize=fuzzer,address,undefined -std=c11 -D_GNU_SOURCE -Isrc -Iinclude \
+ *     tests/fuzz/gguf_fuzz.c src/tensor/dtype.c $(ls src/base/[a-z]*.c src/gguf/[a-z]*.c |
+ *     grep -v _test.c) -o gguf_fuzz -lm -lpthread
  */
 #include <stddef.h>
 #include <stdint.h>
