@@ -1,0 +1,140 @@
+/* ggmlrpc/session_priv.h - one connection of the server, and what it shares with the others.
+ *
+ *     server.c           listener, threads, limits, stopping
+ *     session.c          frames in and out, the loop over commands, waiting
+ *     session_tensor.c   buffers and data
+ *     session_graph.c    graphs
+ *
+ * A session belongs to the thread that serves it.  It executes commands in order: data and graphs
+ * are enqueued on the session's queue, and only answered commands wait for it.
+ */
+#ifndef GGMLRPC_SESSION_PRIV_H
+#define GGMLRPC_SESSION_PRIV_H
+
+#include <stdatomic.h>
+
+#include "base/log.h"
+#include "base/thread.h"
+#include "ggmlrpc/graph.h"
+#include "ggmlrpc/server.h"
+#include "ggmlrpc/space.h"
+#include "ggmlrpc/staging.h"
+#include "ggmlrpc/wire.h"
+
+#define SH_SESSION_INBOX_BYTES ((size_t)64 << 10)
+#define SH_SESSION_GRAPHS_MAX 8
+#define SH_SESSION_TENSORS_MAX (2 * SH_GRAPH_TENSORS_MAX) /* of all kept graphs together */
+#define SH_SESSION_AHEAD_MAX 1024                         /* commands that the queue may hold */
+#define SH_SESSION_RUNS_MAX 8                             /* graphs submitted ahead */
+
+struct session_graph {
+    uint64_t hash; /* of the payload */
+    size_t payload_bytes;
+    struct sh_wire_graph wire;
+    struct sh_exec *exec; /* NULL: this entry is empty */
+    sh_ticket ticket;     /* of its last run */
+    uint64_t used;        /* when, in runs of the session */
+};
+
+struct sh_session {
+    struct sh_ggmlrpc_server *server;
+    struct sh_stream *stream;
+    struct sh_queue *queue;
+    struct sh_space space;
+    struct sh_staging staging;
+    uint64_t seed;
+
+    uint8_t *inbox; /* bytes received and not yet used: [inbox_at, inbox_end) */
+    size_t inbox_at, inbox_end;
+    uint8_t *outbox; /* two pieces for the answers of GET_TENSOR */
+    uint8_t *payload;
+    size_t payload_cap;
+
+    struct session_graph graphs[SH_SESSION_GRAPHS_MAX];
+    int last_graph;                      /* what GRAPH_RECOMPUTE runs, -1 = none */
+    sh_ticket last;                      /* last ticket of the queue */
+    sh_ticket runs[SH_SESSION_RUNS_MAX]; /* graphs in flight, oldest first */
+    int n_runs;
+
+    unsigned command; /* being executed, for messages */
+    bool greeted;
+    int n_ahead;     /* commands given to the queue since the last wait for all of it */
+    bool unanswered; /* silent commands since the last answer */
+    size_t memory_used;
+    uint64_t n_graphs;
+    bool had_buffers;
+    char refused[120]; /* an allocation that was refused */
+    struct sh_wire_request rq;
+};
+
+struct connection {
+    struct connection *next;
+    struct sh_ggmlrpc_server *server;
+    struct sh_stream *stream;
+    struct sh_address address;
+    bool has_address;
+    struct sh_thread thread; /* not running for streams that came by serve() */
+    bool idle;               /* waits for a command with nothing under way */
+    bool ended;
+};
+
+struct sh_ggmlrpc_server {
+    struct sh_ggmlrpc_server_options opt; /* zeros replaced by defaults */
+    struct sh_device_info info;
+    struct sh_listener *listener; /* may be NULL */
+    atomic_bool stopping;
+
+    struct sh_mutex lock; /* guards everything below, and `idle`, `ended` of connections */
+    struct sh_cond changed;
+    struct connection *connections;
+    int n_connections;
+    size_t memory_used;
+    uint64_t n_sessions, n_failed;
+    int64_t log_second;
+    int n_logged;
+    uint64_t n_unlogged;
+};
+
+typedef enum shoal_status session_handler(struct sh_session *s, uint64_t size,
+                                          struct shoal_error *err);
+
+/* ---- session.c ------------------------------------------------------------------------------*/
+
+/* Serve until the connection ends; `c` is told when the session is idle.  OK: the client closed. */
+enum shoal_status sh_session_run(struct sh_session *s, struct connection *c,
+                                 struct shoal_error *err);
+/* Cancel what runs, free everything. */
+void sh_session_release(struct sh_session *s);
+
+struct sh_pace sh_session_pace(const struct sh_session *s); /* of a frame that begins now */
+/* Exactly n bytes of the current frame. */
+enum shoal_status sh_session_receive(struct sh_session *s, void *dst, size_t n,
+                                     struct sh_pace *pace, struct shoal_error *err);
+enum shoal_status sh_session_answer(struct sh_session *s, const struct sh_wire_answer *a,
+                                    struct shoal_error *err);
+/* Wait for a ticket of the queue, and notice a client that vanishes meanwhile. */
+enum shoal_status sh_session_wait(struct sh_session *s, sh_ticket t, struct shoal_error *err);
+
+/* Claim bytes of the memory that all clients share; false: not enough is left. */
+bool sh_server_memory_take(struct sh_ggmlrpc_server *v, size_t bytes);
+void sh_server_memory_give(struct sh_ggmlrpc_server *v, size_t bytes);
+size_t sh_server_memory_left(struct sh_ggmlrpc_server *v);
+/* Tell that the session is about to wait for a command; false: it should end now. */
+bool sh_server_may_wait(struct connection *c, bool idle);
+void sh_server_woke(struct connection *c);
+/* A log line that counts against the lines per second. */
+void sh_server_log(struct sh_ggmlrpc_server *v, enum sh_log_level level, const char *line);
+
+/* ---- session_tensor.c, session_graph.c ------------------------------------------------------*/
+
+session_handler sh_session_alloc_buffer, sh_session_get_alignment, sh_session_get_max_size,
+    sh_session_buffer_get_base, sh_session_free_buffer, sh_session_buffer_clear,
+    sh_session_set_tensor, sh_session_set_tensor_hash, sh_session_get_tensor,
+    sh_session_copy_tensor, sh_session_get_device_memory, sh_session_init_tensor,
+    sh_session_get_alloc_size, sh_session_device_count, sh_session_memset_tensor;
+session_handler sh_session_graph_compute, sh_session_graph_recompute;
+
+/* Give up prepared graphs that use a buffer (token 0: all); they must not be running. */
+void sh_session_drop_graphs(struct sh_session *s, uint64_t token);
+
+#endif
