@@ -302,11 +302,11 @@ int32_t sh_op_view(struct sh_graph *g, int32_t x, int n_dims, const int64_t *ne,
         if (d < n_dims) {
             if (nb) shape.nb[d] = nb[d];
         } else if (!sh_mul_ok(shape.nb[d - 1], (size_t)shape.ne[d - 1], &shape.nb[d])) {
-            return sh_graph_fail(g, SHOAL_ERR_FORMAT, "graph: strides of a view overflow");
+            return sh_graph_fail(g, SHOAL_ERR_FORMAT, "graph: VIEW: strides overflow");
         }
     }
     if (!sh_add_ok(shape.view_offs, offset, &shape.view_offs)) {
-        return sh_graph_fail(g, SHOAL_ERR_FORMAT, "graph: offset of a view overflows");
+        return sh_graph_fail(g, SHOAL_ERR_FORMAT, "graph: VIEW: offset overflows");
     }
     const int32_t params[SH_N_PARAMS] = {(int32_t)(uint32_t)(offset & UINT32_MAX),
                                          (int32_t)(uint32_t)((uint64_t)offset >> 32)};

@@ -34,6 +34,8 @@ double sh_graph_node_cost(const struct sh_graph *g, int32_t node, const struct s
         return (elements(s[0], e) + elements(t, e)) * dim(s[1], 1, e);
     case SH_OP_CACHE_ATTN:
         return (elements(s[0], e) + elements(t, e)) * (double)s[4]->ne[0] * SH_PAGE;
+    case SH_OP_CACHE_ROTATE:
+        return dim(s[1], 1, e) * SH_PAGE * (double)s[0]->ne[0];
     case SH_OP_STATE_CONV:
         return elements(t, e) * dim(s[1], 0, e);
     case SH_OP_STATE_SCAN:

@@ -220,6 +220,7 @@ bool sh_input_shape(enum sh_input input, int64_t d, const struct sh_extents *max
         [SH_INPUT_ROWS] = {"rows", SH_DTYPE_I32, SH_EXTENT_T, 1, 4},
         [SH_INPUT_STATES] = {"states", SH_DTYPE_I32, SH_EXTENT_R, 1, 4},
         [SH_INPUT_HIDDEN] = {"hidden", SH_DTYPE_F32, SH_EXTENT_T, 1, 0},
+        [SH_INPUT_PAGES] = {"pages", SH_DTYPE_I32, SH_EXTENT_R, 1, 2},
     };
 
     if ((unsigned)input >= SH_INPUT_COUNT) return false;

@@ -74,6 +74,10 @@ static inline bool sh_type_readable(enum sh_dtype t)
     return sh_dtype_info(t)->partner != SH_DTYPE_COUNT;
 }
 float sh_infer_f32(const struct sh_infer *in, int i); /* parameter word i */
+/* The parameter words of a rotary embedding of rows of `width`, and its frequency factors (may be
+ * NULL). */
+bool sh_infer_check_rope(struct sh_infer *in, int64_t width);
+bool sh_infer_check_factors(struct sh_infer *in, const struct sh_tensor *factors);
 
 #define X(name, wire, lo, hi, flags, rule) bool sh_infer_##rule(struct sh_infer *in);
 SH_OPS(X)

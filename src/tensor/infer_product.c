@@ -143,6 +143,22 @@ static bool check_rope_dims(struct sh_infer *in, int64_t width)
     return true;
 }
 
+bool sh_infer_check_rope(struct sh_infer *in, int64_t width)
+{
+    return check_rope_dims(in, width) && check_rope_scaling(in);
+}
+
+bool sh_infer_check_factors(struct sh_infer *in, const struct sh_tensor *factors)
+{
+    if (!factors) return true;
+    if (factors->extent == SH_EXTENT_NONE && factors->ne[0] >= in->params[1] / 2 &&
+        sh_tensor_rows(factors) >= 1 && sh_tensor_rows_packed(factors)) {
+        return true;
+    }
+    return sh_infer_refuse(in, "%lld frequency factors for %d channels", (long long)factors->ne[0],
+                           (int)in->params[1]);
+}
+
 /* Positions: [T], or with several axes [4*T] in planes, or ours [4,T]. */
 static bool positions_match(const struct sh_tensor *x, const struct sh_tensor *pos, bool axes)
 {
@@ -162,16 +178,12 @@ bool sh_infer_rope(struct sh_infer *in)
     }
     if (!sh_dim_fixed(x, 0)) return sh_infer_refuse(in, "rows of symbolic length");
     if (!sh_tensor_rows_packed(x)) return sh_infer_refuse(in, "rows with gaps");
-    if (!check_rope_dims(in, x->ne[0]) || !check_rope_scaling(in)) return false;
+    if (!sh_infer_check_rope(in, x->ne[0])) return false;
     if (!positions_match(x, pos, (in->params[2] & 8) != 0) || !sh_tensor_contiguous(pos)) {
         return sh_infer_refuse(in, "positions [%lld,%lld] for %lld rows", (long long)pos->ne[0],
                                (long long)pos->ne[1], (long long)x->ne[2]);
     }
-    if (factors && (factors->extent != SH_EXTENT_NONE || factors->ne[0] < in->params[1] / 2 ||
-                    sh_tensor_rows(factors) < 1 || !sh_tensor_rows_packed(factors))) {
-        return sh_infer_refuse(in, "%lld frequency factors for %d channels",
-                               (long long)factors->ne[0], (int)in->params[1]);
-    }
+    if (!sh_infer_check_factors(in, factors)) return false;
     sh_infer_set_like(in, x);
     return true;
 }

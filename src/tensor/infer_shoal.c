@@ -135,6 +135,30 @@ bool sh_infer_cache_attn(struct sh_infer *in)
     return true;
 }
 
+/* cache [dk*Hk,64,pages], pages [2,R], factors? */
+bool sh_infer_cache_rotate(struct sh_infer *in)
+{
+    const struct sh_tensor *cache = in->src[0], *pages = in->src[1], *factors = in->src[2];
+    const int64_t n_heads = in->params[3];
+
+    if (!is_cache(cache) || !sh_tensor_contiguous(cache)) return refuse_shape(in, "the cache", 0);
+    if (!is_i32(pages) || (factors && !is_f32(factors))) return sh_infer_refuse_types(in);
+    if (!sh_dim_is(pages, 0, 2) || !sh_dims_end(pages, 2)) return refuse_shape(in, "pages", 1);
+    if (n_heads < 1 || cache->ne[0] % n_heads != 0) {
+        return sh_infer_refuse(in, "%lld heads in keys of %lld", (long long)n_heads,
+                               (long long)cache->ne[0]);
+    }
+    if (in->params[2] & 8) return sh_infer_refuse(in, "keys of several axes do not move");
+    if (!sh_infer_check_rope(in, cache->ne[0] / n_heads)) return false;
+    if (!sh_infer_check_factors(in, factors) || !check_packed(in)) return false;
+    sh_infer_set_like(in, cache);
+    for (int i = 0; i < SH_MAX_DIMS; i++)
+        in->out.nb[i] = cache->nb[i];
+    in->out.view_offs = cache->view_offs;
+    in->view_of = 0;
+    return true;
+}
+
 /* ---- recurrent layers -----------------------------------------------------------------------*/
 
 /* i32 [4,R] */

@@ -207,7 +207,7 @@ static enum shoal_status check_bytes(const struct sh_check *c, int view_of)
     const struct sh_tensor *t = &g->tensors[c->tensor];
     const int state = written_source(t->op);
 
-    if (!elements_apart(t)) {
+    if (sh_tensor_elements(t) > 0 && !elements_apart(t)) {
         return sh_check_fail(c, SHOAL_ERR_FORMAT, "elements of the result share bytes");
     }
     if (is_read_only(c, c->tensor) || (state >= 0 && is_read_only(c, t->src[state]))) {

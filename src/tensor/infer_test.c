@@ -1,0 +1,1079 @@
+/* The rule of every row of the op table: what it accepts, with which result, and what it refuses.
+ *
+ * rows__<name>() below is a row's cases.  The list of calls expands from the op table, so a row
+ * without cases does not compile, and one with less than one accepted and two refused cases fails.
+ * Everything accepted is validated as a whole graph too, once as it is and once with each claim of
+ * its last node falsified.
+ */
+#include "tensor/graph.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+
+#define T_MAX 6
+#define O_MAX 3
+#define R_MAX 2
+#define NO (-1) // absent source
+
+#define F32 SH_DTYPE_F32
+#define F16 SH_DTYPE_F16
+#define BF16 SH_DTYPE_BF16
+#define I32 SH_DTYPE_I32
+#define I64 SH_DTYPE_I64
+#define Q4_0 SH_DTYPE_Q4_0
+#define Q8_0 SH_DTYPE_Q8_0
+#define T SH_EXTENT_T
+#define O SH_EXTENT_O
+#define R SH_EXTENT_R
+
+struct rows {
+    struct sh_graph g;
+    enum sh_op op;
+    int n_accepted, n_refused;
+    int32_t params[SH_N_PARAMS]; // of the next node; zeroed behind it
+    struct sh_tensor shape;      // asked for, if `shaped`; forgotten behind it
+    bool shaped;
+};
+
+/* A leaf [a,b,c,d] */
+static int32_t leaf(struct rows *r, enum sh_dtype t, int64_t a, int64_t b, int64_t c, int64_t d)
+{
+    const int64_t ne[] = {a, b, c, d};
+    const int32_t number = sh_leaf_plain(&r->g, t, ne, SH_EXTENT_NONE, 0);
+
+    assert_true(number >= 0);
+    return number;
+}
+
+/* A leaf whose last dimension is symbolic: [T], [a,T], [a,b,T], [a,b,c,T] by `dim` */
+static int32_t sym(struct rows *r, enum sh_dtype t, enum sh_extent e, int dim, int64_t a, int64_t b)
+{
+    int64_t ne[] = {a, b, 1, 1};
+
+    for (int d = dim + 1; d < SH_MAX_DIMS; d++)
+        ne[d] = 1;
+    ne[dim] = e == T ? T_MAX : e == O ? O_MAX : R_MAX;
+    const int32_t number = sh_leaf_plain(&r->g, t, ne, e, dim);
+    assert_true(number >= 0);
+    return number;
+}
+
+static int32_t node(struct rows *r, int32_t a, int32_t b, int32_t c, int32_t d)
+{
+    const int32_t src[] = {a, b, c, d};
+    const int n = d != NO ? 4 : c != NO ? 3 : b != NO ? 2 : a != NO ? 1 : 0;
+    const int32_t number = r->shaped ? sh_op_shaped(&r->g, r->op, n, src, r->params, &r->shape)
+                                     : sh_op_node(&r->g, r->op, n, src, r->params);
+
+    memset(r->params, 0, sizeof r->params);
+    r->shaped = false;
+    return number;
+}
+
+static void ask(struct rows *r, enum sh_dtype t, int64_t a, int64_t b, int64_t c, int64_t d)
+{
+    r->shaped = true;
+    r->shape = (struct sh_tensor){.dtype = t, .ne = {a, b, c, d}};
+}
+
+static void ask_sym(struct rows *r, enum sh_dtype t, enum sh_extent e, int dim, int64_t a,
+                    int64_t b)
+{
+    ask(r, t, a, b, 1, 1);
+    r->shape.ne[dim] = e == T ? T_MAX : O_MAX;
+    r->shape.extent = e;
+    r->shape.extent_dim = dim;
+}
+
+/* The node just built exists and looks like this. */
+static void gives(struct rows *r, int32_t number, enum sh_dtype dtype, int extent_dim, int64_t a,
+                  int64_t b, int64_t c, int64_t d)
+{
+    struct shoal_error err = SHOAL_ERROR_INIT;
+    char got[200], want[200];
+
+    if (sh_graph_status(&r->g, &err)) fail_msg("refused: %s", err.message);
+    const struct sh_tensor *t = sh_graph_tensor(&r->g, number);
+    snprintf(got, sizeof got, "%s %s [%lld,%lld,%lld,%lld] symbol in %d", sh_op_info(t->op)->name,
+             sh_dtype_info(t->dtype)->name, (long long)t->ne[0], (long long)t->ne[1],
+             (long long)t->ne[2], (long long)t->ne[3], t->extent ? t->extent_dim : -1);
+    snprintf(want, sizeof want, "%s %s [%lld,%lld,%lld,%lld] symbol in %d", sh_op_info(r->op)->name,
+             sh_dtype_info(dtype)->name, (long long)a, (long long)b, (long long)c, (long long)d,
+             extent_dim);
+    assert_string_equal(got, want);
+    assert_true(t->flags & SH_TENSOR_COMPUTE);
+    assert_int_equal(r->g.nodes[r->g.n_nodes - 1], number);
+    r->n_accepted++;
+}
+
+/* The node just tried was refused, by this op and for this reason. */
+static void refuses(struct rows *r, int32_t number, const char *reason)
+{
+    struct shoal_error err = SHOAL_ERROR_INIT;
+
+    assert_int_equal(number, -1);
+    assert_int_not_equal(sh_graph_status(&r->g, &err), SHOAL_OK);
+    if (!strstr(err.message, reason) || !strstr(err.message, sh_op_info(r->op)->name)) {
+        fail_msg("\"%s\" does not say \"%s\" of %s", err.message, reason, sh_op_info(r->op)->name);
+    }
+    r->g.status = SHOAL_OK;
+    r->n_refused++;
+}
+
+static void f32_param(struct rows *r, int i, float v)
+{
+    sh_params_set_f32(r->params, i, v);
+}
+
+/* x with dimensions 0 and 1 exchanged: rows with gaps, unless it has one row or column. */
+static int32_t turned(struct rows *r, int32_t x)
+{
+    const int32_t t = sh_op_node(&r->g, SH_OP_TRANSPOSE, 1, &x, NULL);
+
+    assert_true(t >= 0);
+    return t;
+}
+
+/* ---- elementwise ----------------------------------------------------------------------------*/
+
+static void rows__NONE(struct rows *r)
+{
+    // The one row that is never a node: leaves are made by other calls.
+    const int32_t x = leaf(r, F32, 4, 1, 1, 1);
+
+    refuses(r, node(r, x, NO, NO, NO), "one too many");
+    refuses(r, node(r, NO, NO, NO, NO), "not computed");
+    r->n_accepted++;
+}
+
+static void rows__DUP(struct rows *r)
+{
+    gives(r, node(r, leaf(r, Q4_0, 64, 3, 2, 1), NO, NO, NO), Q4_0, -1, 64, 3, 2, 1);
+    gives(r, node(r, sym(r, F32, T, 1, 8, 0), NO, NO, NO), F32, 1, 8, T_MAX, 1, 1);
+    refuses(r, node(r, NO, NO, NO, NO), "missing");
+    refuses(r, node(r, 0, 0, NO, NO), "one too many");
+}
+
+static void binary_rows(struct rows *r)
+{
+    const int32_t a = leaf(r, F32, 8, 6, 2, 1), x = sym(r, F32, T, 1, 8, 0);
+    const int32_t half = leaf(r, F16, 8, 6, 2, 1), bf = leaf(r, BF16, 8, 6, 2, 1);
+
+    gives(r, node(r, a, a, NO, NO), F32, -1, 8, 6, 2, 1);
+    gives(r, node(r, a, leaf(r, F32, 8, 1, 1, 1), NO, NO), F32, -1, 8, 6, 2, 1);
+    gives(r, node(r, a, leaf(r, F32, 2, 3, 1, 1), NO, NO), F32, -1, 8, 6, 2, 1);
+    gives(r, node(r, half, half, NO, NO), F16, -1, 8, 6, 2, 1);
+    gives(r, node(r, half, a, NO, NO), F16, -1, 8, 6, 2, 1);
+    ask(r, F32, 8, 6, 2, 1);
+    gives(r, node(r, bf, a, NO, NO), F32, -1, 8, 6, 2, 1);
+    gives(r, node(r, x, x, NO, NO), F32, 1, 8, T_MAX, 1, 1);
+    gives(r, node(r, x, leaf(r, F32, 8, 1, 1, 1), NO, NO), F32, 1, 8, T_MAX, 1, 1);
+    gives(r, node(r, a, turned(r, leaf(r, F32, 6, 8, 1, 1)), NO, NO), F32, -1, 8, 6, 2, 1);
+
+    refuses(r, node(r, a, NO, NO, NO), "source 1 is missing");
+    refuses(r, node(r, a, half, NO, NO), "types f32 f16");
+    refuses(r, node(r, leaf(r, I32, 8, 1, 1, 1), a, NO, NO), "types i32");
+    refuses(r, node(r, leaf(r, Q4_0, 32, 1, 1, 1), a, NO, NO), "types q4_0");
+    refuses(r, node(r, a, leaf(r, F32, 3, 1, 1, 1), NO, NO), "dimension 0: 3 does not repeat");
+    refuses(r, node(r, leaf(r, F32, 8, 1, 1, 1), a, NO, NO), "dimension 1");
+    refuses(r, node(r, a, leaf(r, F32, 0, 1, 1, 1), NO, NO), "dimension 0: 0");
+    refuses(r, node(r, x, leaf(r, F32, 8, T_MAX, 1, 1), NO, NO), "dimension 1");
+    refuses(r, node(r, x, leaf(r, F32, 8, 2, 1, 1), NO, NO), "dimension 1");
+    refuses(r, node(r, leaf(r, F32, 8, T_MAX, 1, 1), x, NO, NO), "dimension 1");
+    refuses(r, node(r, turned(r, leaf(r, F32, 6, 8, 1, 1)), leaf(r, F32, 8, 6, 1, 1), NO, NO),
+            "rows with gaps");
+    ask(r, F32, 8, 6, 2, 1);
+    refuses(r, node(r, half, half, NO, NO), "cannot give");
+    ask(r, F16, 8, 6, 2, 1);
+    refuses(r, node(r, a, a, NO, NO), "cannot give");
+}
+
+static void rows__ADD(struct rows *r)
+{
+    binary_rows(r);
+}
+static void rows__SUB(struct rows *r)
+{
+    binary_rows(r);
+}
+static void rows__MUL(struct rows *r)
+{
+    binary_rows(r);
+}
+static void rows__DIV(struct rows *r)
+{
+    binary_rows(r);
+}
+
+static void rows__ADD_ID(struct rows *r)
+{
+    const int32_t a = leaf(r, F32, 8, 2, 5, 1), b = leaf(r, F32, 8, 4, 1, 1);
+    const int32_t ids = leaf(r, I32, 2, 5, 1, 1);
+
+    gives(r, node(r, a, b, ids, NO), F32, -1, 8, 2, 5, 1);
+    gives(r, node(r, sym(r, F32, T, 2, 8, 2), b, sym(r, I32, T, 1, 2, 0), NO), F32, 2, 8, 2, T_MAX,
+          1);
+    refuses(r, node(r, a, b, NO, NO), "missing");
+    refuses(r, node(r, a, b, leaf(r, I32, 2, 4, 1, 1), NO), "ids do not match");
+    refuses(r, node(r, a, b, leaf(r, I32, 3, 5, 1, 1), NO), "ids do not match");
+    refuses(r, node(r, a, leaf(r, F32, 4, 4, 1, 1), ids, NO), "rows of 8 and 4");
+    refuses(r, node(r, a, leaf(r, F32, 8, 4, 2, 1), ids, NO), "too many dimensions");
+    refuses(r, node(r, a, b, leaf(r, F32, 2, 5, 1, 1), NO), "types");
+    refuses(r, node(r, sym(r, F32, T, 2, 8, 2), b, sym(r, I32, O, 1, 2, 0), NO), "ids do not");
+}
+
+static void like0_rows(struct rows *r, enum sh_dtype also, enum sh_dtype never)
+{
+    gives(r, node(r, leaf(r, F32, 8, 3, 2, 1), NO, NO, NO), F32, -1, 8, 3, 2, 1);
+    gives(r, node(r, sym(r, F32, T, 2, 8, 2), NO, NO, NO), F32, 2, 8, 2, T_MAX, 1);
+    gives(r, node(r, leaf(r, F32, 0, 3, 1, 1), NO, NO, NO), F32, -1, 0, 3, 1, 1);
+    if (also != F32) gives(r, node(r, leaf(r, also, 8, 3, 1, 1), NO, NO, NO), also, -1, 8, 3, 1, 1);
+    refuses(r, node(r, leaf(r, never, 32, 1, 1, 1), NO, NO, NO), "types");
+    refuses(r, node(r, NO, NO, NO, NO), "missing");
+    refuses(r, node(r, 0, 0, NO, NO), "one too many");
+    ask(r, F32, 4, 1, 1, 1);
+    refuses(r, node(r, leaf(r, F32, 8, 1, 1, 1), NO, NO, NO), "cannot give");
+}
+
+static void packed_rows_only(struct rows *r)
+{
+    refuses(r, node(r, turned(r, leaf(r, F32, 6, 8, 1, 1)), NO, NO, NO), "rows with gaps");
+}
+
+static void widens(struct rows *r, bool may)
+{
+    ask(r, F32, 8, 1, 1, 1);
+    const int32_t n = node(r, leaf(r, F16, 8, 1, 1, 1), NO, NO, NO);
+    if (may) {
+        gives(r, n, F32, -1, 8, 1, 1, 1);
+    } else {
+        refuses(r, n, "cannot give");
+    }
+}
+
+static void rows__SQR(struct rows *r)
+{
+    like0_rows(r, BF16, I32);
+    packed_rows_only(r);
+    widens(r, true);
+}
+static void rows__SQRT(struct rows *r)
+{
+    like0_rows(r, F16, Q8_0);
+    packed_rows_only(r);
+    widens(r, true);
+}
+static void rows__SCALE(struct rows *r)
+{
+    like0_rows(r, BF16, F16);
+    packed_rows_only(r);
+}
+static void rows__CLAMP(struct rows *r)
+{
+    like0_rows(r, F16, BF16);
+    packed_rows_only(r);
+    widens(r, false);
+}
+static void rows__FILL(struct rows *r)
+{
+    like0_rows(r, F16, I32);
+    packed_rows_only(r);
+}
+
+static void norm_rows(struct rows *r)
+{
+    like0_rows(r, F32, F16);
+    f32_param(r, 0, 1e-5f);
+    gives(r, node(r, leaf(r, F32, 8, 3, 1, 1), NO, NO, NO), F32, -1, 8, 3, 1, 1);
+    f32_param(r, 0, -1e-5f);
+    refuses(r, node(r, leaf(r, F32, 8, 3, 1, 1), NO, NO, NO), "eps");
+    r->params[0] = 0x7fc00000; // NaN
+    refuses(r, node(r, leaf(r, F32, 8, 3, 1, 1), NO, NO, NO), "eps");
+    refuses(r, node(r, sym(r, F32, T, 0, 0, 0), NO, NO, NO), "symbolic length");
+}
+static void rows__NORM(struct rows *r)
+{
+    norm_rows(r);
+    gives(r, node(r, turned(r, leaf(r, F32, 6, 8, 1, 1)), NO, NO, NO), F32, -1, 8, 6, 1, 1);
+}
+static void rows__RMS_NORM(struct rows *r)
+{
+    norm_rows(r);
+    packed_rows_only(r);
+}
+static void rows__L2_NORM(struct rows *r)
+{
+    norm_rows(r);
+}
+
+static void rows__UNARY(struct rows *r)
+{
+    for (int kind = 0; kind < SH_UNARY_COUNT; kind++) {
+        const bool same = kind == SH_UNARY_GELU || kind == SH_UNARY_GELU_ERF ||
+                          kind == SH_UNARY_GELU_QUICK || kind == SH_UNARY_SILU;
+        r->params[0] = kind;
+        gives(r, node(r, leaf(r, BF16, 8, 1, 1, 1), NO, NO, NO), BF16, -1, 8, 1, 1, 1);
+        r->params[0] = kind;
+        widens(r, !same);
+    }
+    r->params[0] = SH_UNARY_COUNT;
+    refuses(r, node(r, leaf(r, F32, 8, 1, 1, 1), NO, NO, NO), "unary kind 22");
+    r->params[0] = -1;
+    refuses(r, node(r, leaf(r, F32, 8, 1, 1, 1), NO, NO, NO), "unary kind -1");
+    packed_rows_only(r);
+    refuses(r, node(r, leaf(r, I32, 8, 1, 1, 1), NO, NO, NO), "types i32");
+}
+
+static void rows__GLU(struct rows *r)
+{
+    const int32_t x = leaf(r, F32, 8, 3, 1, 1), wide = leaf(r, F32, 20, 3, 1, 1);
+    const int64_t ne[] = {8, 3};
+    const int32_t slice = sh_op_view(&r->g, wide, 2, ne, NULL, 8);
+
+    for (int kind = 0; kind < SH_GLU_COUNT; kind++) {
+        r->params[0] = kind;
+        gives(r, node(r, x, x, NO, NO), F32, -1, 8, 3, 1, 1);
+        r->params[0] = kind;
+        gives(r, node(r, x, NO, NO, NO), F32, -1, 4, 3, 1, 1);
+    }
+    gives(r, node(r, slice, x, NO, NO), F32, -1, 8, 3, 1, 1);
+    gives(r, node(r, leaf(r, F32, 7, 3, 1, 1), NO, NO, NO), F32, -1, 3, 3, 1, 1);
+    gives(r, node(r, sym(r, F32, T, 1, 8, 0), sym(r, F32, T, 1, 8, 0), NO, NO), F32, 1, 8, T_MAX, 1,
+          1);
+    r->params[0] = SH_GLU_COUNT;
+    refuses(r, node(r, x, x, NO, NO), "glu kind 7");
+    r->params[1] = 2;
+    refuses(r, node(r, x, NO, NO, NO), "swapped is 2");
+    refuses(r, node(r, x, wide, NO, NO), "dimension 0 is 8 and 20");
+    refuses(r, node(r, x, leaf(r, F16, 8, 3, 1, 1), NO, NO), "types");
+    r->params[0] = SH_GLU_SWIGLU_OAI;
+    refuses(r, node(r, leaf(r, F16, 8, 1, 1, 1), NO, NO, NO), "types");
+    r->params[0] = SH_GLU_SWIGLU_CLAMP;
+    refuses(r, node(r, leaf(r, BF16, 8, 1, 1, 1), NO, NO, NO), "types");
+    refuses(r, node(r, turned(r, leaf(r, F32, 6, 8, 1, 1)), NO, NO, NO), "gaps");
+    refuses(r, node(r, sym(r, F32, T, 1, 8, 0), sym(r, F32, O, 1, 8, 0), NO, NO), "dimension 1");
+}
+
+/* ---- along rows -----------------------------------------------------------------------------*/
+
+static void rows__SUM_ROWS(struct rows *r)
+{
+    gives(r, node(r, leaf(r, F32, 8, 3, 2, 1), NO, NO, NO), F32, -1, 1, 3, 2, 1);
+    gives(r, node(r, sym(r, F32, T, 1, 8, 0), NO, NO, NO), F32, 1, 1, T_MAX, 1, 1);
+    refuses(r, node(r, leaf(r, F16, 8, 1, 1, 1), NO, NO, NO), "types");
+    refuses(r, node(r, sym(r, F32, T, 0, 0, 0), NO, NO, NO), "symbolic length");
+    packed_rows_only(r);
+}
+
+static void rows__ARGMAX(struct rows *r)
+{
+    gives(r, node(r, leaf(r, F32, 8, 3, 1, 1), NO, NO, NO), I32, -1, 3, 1, 1, 1);
+    gives(r, node(r, sym(r, F32, O, 1, 8, 0), NO, NO, NO), I32, 0, O_MAX, 1, 1, 1);
+    refuses(r, node(r, leaf(r, F32, 8, 3, 2, 1), NO, NO, NO), "no matrix");
+    refuses(r, node(r, leaf(r, F32, 0, 3, 1, 1), NO, NO, NO), "rows of 0");
+    refuses(r, node(r, leaf(r, F32, (int64_t)1 << 31, 1, 1, 1), NO, NO, NO), "rows of 2147483648");
+}
+
+static void rows__ARGSORT(struct rows *r)
+{
+    gives(r, node(r, leaf(r, F32, 8, 3, 1, 1), NO, NO, NO), I32, -1, 8, 3, 1, 1);
+    r->params[0] = 1;
+    gives(r, node(r, sym(r, F32, T, 1, 8, 0), NO, NO, NO), I32, 1, 8, T_MAX, 1, 1);
+    r->params[0] = 2;
+    refuses(r, node(r, leaf(r, F32, 8, 3, 1, 1), NO, NO, NO), "sort order 2");
+    refuses(r, node(r, leaf(r, I32, 8, 3, 1, 1), NO, NO, NO), "types");
+    packed_rows_only(r);
+}
+
+static void rows__TOP_K(struct rows *r)
+{
+    ask(r, I32, 2, 3, 1, 1);
+    gives(r, node(r, leaf(r, F32, 8, 3, 1, 1), NO, NO, NO), I32, -1, 2, 3, 1, 1);
+    refuses(r, node(r, leaf(r, F32, 8, 3, 1, 1), NO, NO, NO), "needs a shape");
+    ask(r, I32, 9, 3, 1, 1);
+    refuses(r, node(r, leaf(r, F32, 8, 3, 1, 1), NO, NO, NO), "9 of rows of 8");
+    ask(r, I32, 2, 4, 1, 1);
+    refuses(r, node(r, leaf(r, F32, 8, 3, 1, 1), NO, NO, NO), "cannot give");
+    ask(r, F32, 2, 3, 1, 1);
+    refuses(r, node(r, leaf(r, F32, 8, 3, 1, 1), NO, NO, NO), "cannot give");
+}
+
+static void rows__SOFT_MAX(struct rows *r)
+{
+    const int32_t x = leaf(r, F32, 8, 5, 4, 2), mask = leaf(r, F16, 8, 5, 1, 1);
+
+    gives(r, node(r, x, NO, NO, NO), F32, -1, 8, 5, 4, 2);
+    gives(r, node(r, x, mask, NO, NO), F32, -1, 8, 5, 4, 2);
+    gives(r, node(r, x, leaf(r, F32, 8, 64, 2, 2), leaf(r, F32, 4, 1, 1, 1), NO), F32, -1, 8, 5, 4,
+          2);
+    gives(r, node(r, x, NO, leaf(r, F32, 4, 1, 1, 1), NO), F32, -1, 8, 5, 4, 2);
+    gives(r, node(r, sym(r, F32, T, 1, 8, 0), NO, NO, NO), F32, 1, 8, T_MAX, 1, 1);
+    refuses(r, node(r, x, leaf(r, F16, 8, 4, 1, 1), NO, NO), "mask does not match");
+    refuses(r, node(r, x, leaf(r, F16, 9, 5, 1, 1), NO, NO), "mask does not match");
+    refuses(r, node(r, x, leaf(r, F16, 8, 5, 3, 1), NO, NO), "mask does not match");
+    refuses(r, node(r, x, turned(r, leaf(r, F16, 5, 8, 1, 1)), NO, NO), "mask is not contiguous");
+    refuses(r, node(r, x, mask, leaf(r, F32, 5, 1, 1, 1), NO), "sinks");
+    refuses(r, node(r, x, leaf(r, BF16, 8, 5, 1, 1), NO, NO), "types");
+    f32_param(r, 1, 8.0f);
+    refuses(r, node(r, x, NO, NO, NO), "bias without a mask");
+}
+
+/* ---- copies and views -----------------------------------------------------------------------*/
+
+static void rows__REPEAT(struct rows *r)
+{
+    ask(r, F32, 8, 6, 2, 1);
+    gives(r, node(r, leaf(r, F32, 4, 3, 1, 1), NO, NO, NO), F32, -1, 8, 6, 2, 1);
+    ask_sym(r, I32, T, 1, 8, 1);
+    gives(r, node(r, leaf(r, I32, 8, 1, 1, 1), NO, NO, NO), I32, 1, 8, T_MAX, 1, 1);
+    refuses(r, node(r, leaf(r, F32, 4, 1, 1, 1), NO, NO, NO), "needs a shape");
+    ask(r, F32, 9, 1, 1, 1);
+    refuses(r, node(r, leaf(r, F32, 4, 1, 1, 1), NO, NO, NO), "dimension 0");
+    ask(r, Q4_0, 64, 1, 1, 1);
+    refuses(r, node(r, leaf(r, Q4_0, 32, 1, 1, 1), NO, NO, NO), "types");
+    ask(r, F16, 8, 1, 1, 1);
+    refuses(r, node(r, leaf(r, F32, 4, 1, 1, 1), NO, NO, NO), "cannot give");
+    ask_sym(r, F32, T, 1, 8, 1);
+    r->shape.ne[1] = T_MAX - 1;
+    refuses(r, node(r, leaf(r, F32, 8, 1, 1, 1), NO, NO, NO), "not its maximum");
+    ask(r, F32, 8, INT64_MAX, 2, 1);
+    refuses(r, node(r, leaf(r, F32, 8, 1, 1, 1), NO, NO, NO), "no lawful shape");
+}
+
+static void rows__CONCAT(struct rows *r)
+{
+    const int32_t a = leaf(r, F32, 8, 3, 1, 1), x = sym(r, F32, T, 1, 8, 0);
+
+    r->params[0] = 1;
+    gives(r, node(r, a, leaf(r, F32, 8, 5, 1, 1), NO, NO), F32, -1, 8, 8, 1, 1);
+    r->params[0] = 3;
+    gives(r, node(r, a, a, NO, NO), F32, -1, 8, 3, 1, 2);
+    gives(r, node(r, x, sym(r, F32, T, 1, 4, 0), NO, NO), F32, 1, 12, T_MAX, 1, 1);
+    r->params[0] = 4;
+    refuses(r, node(r, a, a, NO, NO), "dimension 4");
+    r->params[0] = -1;
+    refuses(r, node(r, a, a, NO, NO), "dimension -1");
+    r->params[0] = 2;
+    refuses(r, node(r, a, leaf(r, F32, 8, 5, 1, 1), NO, NO), "dimension 1 is 3 and 5");
+    refuses(r, node(r, a, leaf(r, F16, 8, 3, 1, 1), NO, NO), "types");
+    r->params[0] = 1;
+    refuses(r, node(r, x, x, NO, NO), "dimension 1");
+}
+
+static void rows__CPY(struct rows *r)
+{
+    const int32_t x = leaf(r, F32, 32, 4, 1, 1), to = leaf(r, F16, 16, 8, 1, 1);
+
+    gives(r, node(r, x, to, NO, NO), F16, -1, 16, 8, 1, 1);
+    assert_int_equal(sh_graph_tensor(&r->g, r->g.n_tensors - 1)->view_src, to);
+    gives(r, sh_op_cast(&r->g, x, Q4_0), Q4_0, -1, 32, 4, 1, 1);
+    assert_int_equal(sh_graph_tensor(&r->g, r->g.n_tensors - 1)->src[1], r->g.n_tensors - 1);
+    gives(r, sh_op_cast(&r->g, sym(r, I32, T, 1, 8, 0), F32), F32, 1, 8, T_MAX, 1, 1);
+    gives(r, node(r, leaf(r, Q8_0, 32, 2, 1, 1), leaf(r, F32, 64, 1, 1, 1), NO, NO), F32, -1, 64, 1,
+          1, 1);
+    gives(r, node(r, turned(r, x), leaf(r, F32, 128, 1, 1, 1), NO, NO), F32, -1, 128, 1, 1, 1);
+    refuses(r, node(r, x, leaf(r, F16, 32, 3, 1, 1), NO, NO), "128 elements as [32,3,1,1]");
+    refuses(r, node(r, x, leaf(r, I64, 32, 4, 1, 1), NO, NO), "no conversion from f32 to i64");
+    refuses(r, node(r, leaf(r, Q8_0, 32, 4, 1, 1), leaf(r, Q4_0, 32, 4, 1, 1), NO, NO),
+            "no conversion from q8_0 to q4_0");
+    refuses(r, node(r, turned(r, x), leaf(r, Q4_0, 128, 1, 1, 1), NO, NO), "blocks with gaps");
+    refuses(r, node(r, leaf(r, F32, 16, 8, 1, 1), leaf(r, Q4_0, 32, 4, 1, 1), NO, NO),
+            "split blocks");
+    refuses(r, sh_op_cast(&r->g, leaf(r, F32, 16, 2, 1, 1), Q4_0), "split blocks");
+    refuses(r, node(r, sym(r, F32, T, 1, 8, 0), leaf(r, F32, 8, T_MAX, 1, 1), NO, NO), "elements");
+    refuses(r, sh_op_cast(&r->g, leaf(r, F32, 256, 1, 1, 1), SH_DTYPE_IQ2_XS), "no conversion");
+}
+
+static void rows__CONT(struct rows *r)
+{
+    gives(r, node(r, turned(r, leaf(r, F32, 6, 8, 1, 1)), NO, NO, NO), F32, -1, 8, 6, 1, 1);
+    ask(r, F32, 48, 1, 1, 1);
+    gives(r, node(r, turned(r, leaf(r, F32, 6, 8, 1, 1)), NO, NO, NO), F32, -1, 48, 1, 1, 1);
+    ask_sym(r, F32, T, 1, 16, 1);
+    gives(r, node(r, sym(r, F32, T, 2, 4, 4), NO, NO, NO), F32, 1, 16, T_MAX, 1, 1);
+    ask(r, F32, 47, 1, 1, 1);
+    refuses(r, node(r, leaf(r, F32, 6, 8, 1, 1), NO, NO, NO), "48 elements");
+    ask(r, F16, 48, 1, 1, 1);
+    refuses(r, node(r, leaf(r, F32, 6, 8, 1, 1), NO, NO, NO), "cannot give");
+    ask(r, F32, 16, T_MAX, 1, 1);
+    refuses(r, node(r, sym(r, F32, T, 2, 4, 4), NO, NO, NO), "elements");
+}
+
+static void rows__RESHAPE(struct rows *r)
+{
+    const int32_t x = leaf(r, F32, 6, 8, 1, 1), t = sym(r, F32, T, 1, 16, 0);
+    const int64_t a[] = {4, 12}, b[] = {4, 4, T_MAX}, c[] = {5, 9}, d[] = {16 * T_MAX};
+    const int64_t swapped[] = {T_MAX, 16}, blocks[] = {16, 4};
+
+    gives(r, sh_op_reshape(&r->g, x, 2, a), F32, -1, 4, 12, 1, 1);
+    gives(r, sh_op_reshape(&r->g, t, 3, b), F32, 2, 4, 4, T_MAX, 1);
+    refuses(r, sh_op_reshape(&r->g, x, 2, c), "48 elements as [5,9,1,1]");
+    refuses(r, sh_op_reshape(&r->g, turned(r, x), 2, a), "not contiguous");
+    refuses(r, sh_op_reshape(&r->g, t, 1, d), "elements");
+    refuses(r, sh_op_reshape(&r->g, t, 2, swapped), "elements");
+    refuses(r, sh_op_reshape(&r->g, leaf(r, Q4_0, 32, 2, 1, 1), 2, blocks), "not lawful");
+    refuses(r, node(r, x, NO, NO, NO), "needs a shape");
+}
+
+static void rows__VIEW(struct rows *r)
+{
+    const int32_t x = leaf(r, F32, 10, 8, 1, 1), t = sym(r, F32, T, 1, 10, 0);
+    const int64_t part[] = {4, 8}, more[] = {4, 9}, some[] = {4, T_MAX}, fewer[] = {4, T_MAX - 1};
+    const int64_t heads[] = {2, 2, T_MAX};
+    const size_t nb[] = {4, 8, 40}, gap[] = {8, 40}, wild[] = {4, SIZE_MAX / 2};
+    const size_t tight[] = {4, 16};
+
+    gives(r, sh_op_view(&r->g, x, 2, part, NULL, 24), F32, -1, 4, 8, 1, 1);
+    assert_int_equal(sh_graph_tensor(&r->g, r->g.n_tensors - 1)->view_offs, 24);
+    gives(r, sh_op_view(&r->g, r->g.n_tensors - 1, 1, part, NULL, 40), F32, -1, 4, 1, 1, 1);
+    assert_int_equal(sh_graph_tensor(&r->g, r->g.n_tensors - 1)->view_offs, 64);
+    assert_int_equal(sh_graph_tensor(&r->g, r->g.n_tensors - 1)->view_src, x);
+    gives(r, sh_op_view(&r->g, t, 2, some, NULL, 24), F32, 1, 4, T_MAX, 1, 1);
+    gives(r, sh_op_view(&r->g, t, 3, heads, nb, 24), F32, 2, 2, 2, T_MAX, 1);
+    refuses(r, sh_op_view(&r->g, x, 2, part, NULL, 28), "past the end");
+    refuses(r, sh_op_view(&r->g, x, 2, more, NULL, 0), "past the end");
+    refuses(r, sh_op_view(&r->g, x, 2, part, NULL, SIZE_MAX), "VIEW");
+    refuses(r, sh_op_view(&r->g, x, 2, part, gap, 0), "stride of dimension 0 is 8");
+    refuses(r, sh_op_view(&r->g, x, 2, part, wild, 0), "VIEW");
+    refuses(r, sh_op_view(&r->g, t, 2, fewer, NULL, 0), "whole");
+    refuses(r, sh_op_view(&r->g, t, 2, some, tight, 0), "whole");
+    refuses(r, sh_op_view(&r->g, t, 2, some, NULL, 28), "crosses");
+    refuses(r, sh_op_view(&r->g, t, 1, part, NULL, 0), "whole");
+}
+
+static void rows__PERMUTE(struct rows *r)
+{
+    const int32_t x = leaf(r, F32, 2, 3, 4, 5);
+
+    gives(r, sh_op_permute(&r->g, x, 0, 2, 1, 3), F32, -1, 2, 4, 3, 5);
+    gives(r, sh_op_permute(&r->g, x, 1, 2, 3, 0), F32, -1, 5, 2, 3, 4);
+    assert_int_equal(sh_graph_tensor(&r->g, r->g.n_tensors - 1)->nb[1], 4);
+    gives(r, sh_op_permute(&r->g, leaf(r, Q4_0, 32, 3, 4, 1), 0, 2, 1, 3), Q4_0, -1, 32, 4, 3, 1);
+    gives(r, sh_op_permute(&r->g, sym(r, F32, T, 2, 8, 1), 0, 2, 1, 3), F32, 1, 8, T_MAX, 1, 1);
+    refuses(r, sh_op_permute(&r->g, x, 0, 1, 1, 3), "no permutation");
+    refuses(r, sh_op_permute(&r->g, x, 0, 1, 2, 4), "no permutation");
+    refuses(r, sh_op_permute(&r->g, x, -1, 1, 2, 3), "no permutation");
+    refuses(r, sh_op_permute(&r->g, leaf(r, Q4_0, 32, 3, 4, 1), 1, 0, 2, 3), "blocks");
+    refuses(r, sh_op_permute(&r->g, sym(r, F32, T, 2, 8, 2), 0, 2, 1, 3), "outermost");
+}
+
+static void rows__TRANSPOSE(struct rows *r)
+{
+    gives(r, node(r, leaf(r, F32, 6, 8, 2, 1), NO, NO, NO), F32, -1, 8, 6, 2, 1);
+    gives(r, node(r, sym(r, F32, T, 1, 1, 0), NO, NO, NO), F32, 0, T_MAX, 1, 1, 1);
+    refuses(r, node(r, leaf(r, Q4_0, 32, 8, 1, 1), NO, NO, NO), "blocks");
+    refuses(r, node(r, sym(r, F32, T, 1, 8, 0), NO, NO, NO), "outermost");
+}
+
+static void rows__GET_ROWS(struct rows *r)
+{
+    const int32_t x = leaf(r, Q4_0, 32, 9, 1, 1), ids = leaf(r, I32, 5, 1, 1, 1);
+    const int32_t rows = sym(r, F32, T, 1, 8, 0), out = sym(r, I32, O, 0, 0, 0);
+
+    gives(r, node(r, x, ids, NO, NO), F32, -1, 32, 5, 1, 1);
+    gives(r, node(r, leaf(r, I32, 8, 9, 2, 3), leaf(r, I32, 5, 2, 3, 1), NO, NO), I32, -1, 8, 5, 2,
+          3);
+    gives(r, node(r, x, sym(r, I32, T, 0, 0, 0), NO, NO), F32, 1, 32, T_MAX, 1, 1);
+    gives(r, node(r, rows, out, NO, NO), F32, 1, 8, O_MAX, 1, 1); // T to O
+    gives(r, node(r, sym(r, F32, T, 2, 1, 4), sym(r, I32, T, 1, 2, 0), NO, NO), F32, 2, 1, 2, T_MAX,
+          1);
+    gives(r, node(r, rows, ids, NO, NO), F32, -1, 8, 5, 1, 1);
+    refuses(r, node(r, x, leaf(r, I64, 5, 1, 1, 1), NO, NO), "types");
+    refuses(r, node(r, leaf(r, I64, 5, 1, 1, 1), ids, NO, NO), "types");
+    refuses(r, node(r, x, leaf(r, I32, 5, 2, 1, 1), NO, NO), "do not match the table");
+    refuses(r, node(r, sym(r, F32, T, 2, 1, 4), leaf(r, I32, 2, T_MAX, 1, 1), NO, NO),
+            "do not match");
+    refuses(r, node(r, turned(r, leaf(r, F32, 6, 8, 1, 1)), ids, NO, NO), "gaps");
+}
+
+static void rows__SET_ROWS(struct rows *r)
+{
+    const int32_t x = leaf(r, F32, 32, 5, 1, 1), ids = leaf(r, I64, 5, 1, 1, 1);
+    const int32_t to = leaf(r, F16, 32, 9, 1, 1);
+
+    gives(r, node(r, x, ids, to, NO), F16, -1, 32, 9, 1, 1);
+    assert_int_equal(sh_graph_tensor(&r->g, r->g.n_tensors - 1)->view_src, to);
+    gives(r, node(r, x, leaf(r, I32, 5, 1, 1, 1), leaf(r, Q8_0, 32, 9, 1, 1), NO), Q8_0, -1, 32, 9,
+          1, 1);
+    gives(
+        r,
+        node(r, leaf(r, F32, 32, 5, 4, 6), leaf(r, I32, 5, 2, 3, 1), leaf(r, F32, 32, 9, 4, 6), NO),
+        F32, -1, 32, 9, 4, 6);
+    gives(r, node(r, sym(r, F32, T, 1, 32, 0), sym(r, I32, T, 0, 0, 0), to, NO), F16, -1, 32, 9, 1,
+          1);
+    refuses(r, node(r, x, ids, NO, NO), "missing");
+    refuses(r, node(r, x, leaf(r, I64, 4, 1, 1, 1), to, NO), "do not match the rows");
+    refuses(r, node(r, x, ids, leaf(r, F16, 64, 9, 1, 1), NO), "do not match the target");
+    refuses(r, node(r, x, leaf(r, F32, 5, 1, 1, 1), to, NO), "types");
+    refuses(r, node(r, leaf(r, BF16, 32, 5, 1, 1), ids, to, NO), "types");
+    refuses(r, node(r, leaf(r, F32, 256, 5, 1, 1), ids, leaf(r, SH_DTYPE_IQ1_S, 256, 9, 1, 1), NO),
+            "types");
+    refuses(r, node(r, sym(r, F32, T, 1, 32, 0), leaf(r, I32, T_MAX, 1, 1, 1), to, NO),
+            "do not match the rows");
+    refuses(
+        r,
+        node(r, leaf(r, F32, 32, 5, 4, 6), leaf(r, I32, 5, 3, 3, 1), leaf(r, F32, 32, 9, 4, 6), NO),
+        "do not match the rows");
+}
+
+/* ---- products -------------------------------------------------------------------------------*/
+
+static void rows__MUL_MAT(struct rows *r)
+{
+    const int32_t w = leaf(r, Q4_0, 64, 7, 1, 1), x = leaf(r, F32, 64, 3, 1, 1);
+    const int32_t wf = leaf(r, F16, 64, 7, 2, 1), t = sym(r, F32, T, 1, 64, 0);
+
+    gives(r, node(r, w, x, NO, NO), F32, -1, 7, 3, 1, 1);
+    gives(r, node(r, w, t, NO, NO), F32, 1, 7, T_MAX, 1, 1);
+    gives(r, node(r, wf, leaf(r, F16, 64, 3, 4, 5), NO, NO), F32, -1, 7, 3, 4, 5);
+    r->params[0] = 10;
+    r->params[1] = 1;
+    r->params[3] = 30;
+    r->params[15] = 32;
+    gives(r, node(r, w, x, NO, NO), F32, -1, 7, 3, 1, 1);
+    refuses(r, node(r, w, leaf(r, F32, 32, 3, 1, 1), NO, NO), "rows of 64 and 32");
+    refuses(r, node(r, w, leaf(r, F16, 64, 3, 1, 1), NO, NO), "types q4_0 f16");
+    refuses(r, node(r, leaf(r, I32, 64, 7, 1, 1), x, NO, NO), "types i32");
+    refuses(r, node(r, leaf(r, SH_DTYPE_Q8_K, 256, 7, 1, 1), leaf(r, F32, 256, 1, 1, 1), NO, NO),
+            "types q8_K");
+    refuses(r, node(r, wf, x, NO, NO), "2 planes for 1");
+    refuses(r, node(r, leaf(r, F16, 64, 7, 0, 1), x, NO, NO), "0 planes");
+    refuses(r, node(r, leaf(r, F16, 64, 7, 3, 1), sym(r, F32, T, 2, 64, 1), NO, NO), "3 planes");
+    refuses(r, node(r, t, leaf(r, F32, 64, 3, 1, 1), NO, NO), "symbolic weights");
+    refuses(r, node(r, w, turned(r, leaf(r, F32, 3, 64, 1, 1)), NO, NO), "gaps");
+    r->params[15] = 16;
+    refuses(r, node(r, w, x, NO, NO), "segment unit 16");
+    r->params[15] = -32;
+    refuses(r, node(r, w, x, NO, NO), "segment unit -32");
+    r->params[15] = 96;
+    refuses(r, node(r, w, x, NO, NO), "segment unit 96");
+    r->params[0] = 1;
+    refuses(r, node(r, w, x, NO, NO), "precision 1");
+    r->params[1] = 2;
+    refuses(r, node(r, w, x, NO, NO), "hint 2");
+    r->params[3] = 7;
+    refuses(r, node(r, w, x, NO, NO), "operand precision 7");
+}
+
+static void rows__MUL_MAT_ID(struct rows *r)
+{
+    const int32_t w = leaf(r, Q4_0, 64, 7, 4, 1), x = leaf(r, F32, 64, 1, 3, 1);
+    const int32_t ids = leaf(r, I32, 2, 3, 1, 1);
+
+    gives(r, node(r, w, x, ids, NO), F32, -1, 7, 2, 3, 1);
+    gives(r, node(r, w, leaf(r, F32, 64, 2, 3, 1), ids, NO), F32, -1, 7, 2, 3, 1);
+    gives(r, node(r, w, sym(r, F32, T, 2, 64, 1), sym(r, I32, T, 1, 2, 0), NO), F32, 2, 7, 2, T_MAX,
+          1);
+    refuses(r, node(r, w, x, NO, NO), "missing");
+    refuses(r, node(r, w, leaf(r, F32, 64, 3, 3, 1), ids, NO), "do not match");
+    refuses(r, node(r, w, leaf(r, F32, 64, 0, 3, 1), ids, NO), "do not match");
+    refuses(r, node(r, w, leaf(r, F32, 64, 1, 4, 1), ids, NO), "do not match");
+    refuses(r, node(r, w, x, leaf(r, F32, 2, 3, 1, 1), NO), "types");
+    refuses(r, node(r, leaf(r, Q4_0, 64, 7, 4, 2), x, ids, NO), "too many dimensions");
+    refuses(r, node(r, w, sym(r, F32, T, 2, 64, 1), leaf(r, I32, 2, T_MAX, 1, 1), NO),
+            "do not match");
+    r->params[12] = -1;
+    refuses(r, node(r, w, x, ids, NO), "first expert -1");
+}
+
+static void rope_params(struct rows *r, int n_dims, int mode)
+{
+    r->params[1] = n_dims;
+    r->params[2] = mode;
+    f32_param(r, 5, 10000.0f);
+    f32_param(r, 6, 1.0f);
+    f32_param(r, 8, 1.0f);
+    if (mode & 8) r->params[11] = 4;
+}
+
+static int32_t rope(struct rows *r, int n_dims, int mode, int32_t x, int32_t pos, int32_t factors)
+{
+    rope_params(r, n_dims, mode);
+    return node(r, x, pos, factors, NO);
+}
+
+static void rows__ROPE(struct rows *r)
+{
+    const int32_t x = leaf(r, F32, 16, 4, 5, 1), pos = leaf(r, I32, 5, 1, 1, 1);
+    const int32_t t = sym(r, F32, T, 2, 16, 4), ours = sym(r, I32, T, 1, 4, 0);
+
+    gives(r, rope(r, 16, SH_ROPE_NORM, x, pos, NO), F32, -1, 16, 4, 5, 1);
+    gives(r, rope(r, 8, SH_ROPE_NEOX, x, pos, leaf(r, F32, 4, 1, 1, 1)), F32, -1, 16, 4, 5, 1);
+    gives(r, rope(r, 16, SH_ROPE_MROPE, x, leaf(r, I32, 20, 1, 1, 1), NO), F32, -1, 16, 4, 5, 1);
+    gives(r, rope(r, 16, SH_ROPE_NORM, t, sym(r, I32, T, 0, 0, 0), NO), F32, 2, 16, 4, T_MAX, 1);
+    gives(r, rope(r, 16, SH_ROPE_IMROPE, t, ours, NO), F32, 2, 16, 4, T_MAX, 1);
+    gives(r, rope(r, 16, SH_ROPE_NORM, leaf(r, F16, 16, 4, 5, 1), leaf(r, I32, 4, 5, 1, 1), NO),
+          F16, -1, 16, 4, 5, 1);
+    refuses(r, rope(r, 15, SH_ROPE_NORM, x, pos, NO), "15 rotated channels");
+    refuses(r, rope(r, 0, SH_ROPE_NORM, x, pos, NO), "0 rotated channels");
+    refuses(r, rope(r, 18, SH_ROPE_NORM, x, pos, NO), "18 rotated channels");
+    refuses(r, rope(r, 16, 1, x, pos, NO), "rope mode 1");
+    refuses(r, rope(r, 16, 24, x, pos, NO), "rope mode 24");
+    refuses(r, rope(r, 16, SH_ROPE_NORM, x, leaf(r, I32, 6, 1, 1, 1), NO), "positions [6,1]");
+    refuses(r, rope(r, 16, SH_ROPE_MROPE, x, pos, NO), "positions [5,1]");
+    refuses(r, rope(r, 16, SH_ROPE_NORM, x, leaf(r, I64, 5, 1, 1, 1), NO), "types");
+    refuses(r, rope(r, 16, SH_ROPE_NORM, x, pos, leaf(r, F32, 7, 1, 1, 1)), "7 frequency factors");
+    refuses(r, rope(r, 16, SH_ROPE_NORM, t, leaf(r, I32, T_MAX, 1, 1, 1), NO), "positions");
+    r->params[15] = 2;
+    refuses(r, rope(r, 16, SH_ROPE_NORM, x, pos, NO), "16 rotated channels from 2");
+    r->params[12] = 17;
+    refuses(r, rope(r, 16, SH_ROPE_MROPE, x, leaf(r, I32, 20, 1, 1, 1), NO), "sections of 21");
+    r->params[13] = -1;
+    refuses(r, rope(r, 16, SH_ROPE_MROPE, x, leaf(r, I32, 20, 1, 1, 1), NO), "section of -1");
+    rope_params(r, 16, SH_ROPE_MROPE);
+    r->params[11] = 0;
+    refuses(r, node(r, x, leaf(r, I32, 20, 1, 1, 1), NO, NO), "sections of 0");
+    rope_params(r, 16, SH_ROPE_NORM);
+    f32_param(r, 5, -1.0f);
+    refuses(r, node(r, x, pos, NO, NO), "base -1");
+    rope_params(r, 16, SH_ROPE_NORM);
+    f32_param(r, 7, 1.0f); // extension without an original context
+    refuses(r, node(r, x, pos, NO, NO), "context extension from 0");
+}
+
+static void rows__FLASH_ATTN_EXT(struct rows *r)
+{
+    const int32_t q = leaf(r, F32, 32, 5, 8, 2), k = leaf(r, F16, 32, 70, 4, 2);
+    const int32_t v = leaf(r, Q8_0, 64, 70, 2, 2), mask = leaf(r, F16, 70, 5, 1, 2);
+    const int32_t src[] = {q, k, v, mask, leaf(r, F32, 8, 1, 1, 1)};
+
+    gives(r, sh_op_node(&r->g, r->op, 5, src, NULL), F32, -1, 64, 8, 5, 2);
+    gives(r, node(r, q, k, v, NO), F32, -1, 64, 8, 5, 2);
+    gives(r, sh_op_flash_attn(&r->g, q, k, v, NO, src[4], 0.1f, 0, 0), F32, -1, 64, 8, 5, 2);
+    refuses(r, node(r, q, k, NO, NO), "missing");
+    refuses(r, node(r, q, leaf(r, F16, 16, 70, 4, 2), v, mask), "do not match");
+    refuses(r, node(r, q, leaf(r, F16, 32, 71, 4, 2), v, mask), "do not match");
+    refuses(r, node(r, q, leaf(r, F16, 32, 70, 3, 2), v, mask), "do not match");
+    refuses(r, node(r, q, leaf(r, F16, 32, 70, 0, 2), v, mask), "do not match");
+    refuses(r, node(r, q, leaf(r, F16, 32, 70, 4, 1), v, mask), "do not match");
+    refuses(r, node(r, q, k, v, leaf(r, F16, 69, 5, 1, 1)), "mask does not match");
+    refuses(r, node(r, q, k, v, leaf(r, F16, 70, 4, 1, 1)), "mask does not match");
+    refuses(r, node(r, q, k, v, leaf(r, F16, 70, 5, 3, 1)), "mask does not match");
+    refuses(r, node(r, q, k, v, leaf(r, F16, 70, 5, 0, 1)), "mask does not match");
+    refuses(r, node(r, q, k, v, leaf(r, F32, 70, 5, 1, 1)), "types");
+    refuses(r, node(r, q, k, leaf(r, I32, 64, 70, 2, 2), mask), "types");
+    refuses(r, sh_op_flash_attn(&r->g, q, k, v, NO, NO, 1, 8, 0), "bias without a mask");
+    refuses(r, sh_op_flash_attn(&r->g, q, k, v, NO, leaf(r, F32, 7, 1, 1, 1), 1, 0, 0), "sinks");
+    r->params[3] = 20;
+    refuses(r, node(r, q, k, v, mask), "precision 20");
+    refuses(r,
+            node(r, sym(r, F32, T, 1, 32, 0), leaf(r, F16, 32, 70, 1, 1),
+                 leaf(r, F16, 32, 70, 1, 1), NO),
+            "symbolic extent");
+}
+
+/* ---- shoal's own ----------------------------------------------------------------------------*/
+
+static void rows__EMBED(struct rows *r)
+{
+    const int32_t table = leaf(r, Q4_0, 64, 100, 1, 1), tokens = sym(r, I32, T, 0, 0, 0);
+
+    gives(r, node(r, table, tokens, NO, NO), F32, 1, 64, T_MAX, 1, 1);
+    gives(r, node(r, table, tokens, sym(r, F32, T, 1, 64, 0), NO), F32, 1, 64, T_MAX, 1, 1);
+    refuses(r, node(r, table, leaf(r, I32, 2, 2, 1, 1), NO, NO), "the tokens is [2,2");
+    refuses(r, node(r, table, tokens, sym(r, F32, T, 1, 32, 0), NO), "embedding rows");
+    refuses(r, node(r, leaf(r, I32, 64, 100, 1, 1), tokens, NO, NO), "types");
+    refuses(r, node(r, sym(r, F32, T, 1, 64, 0), tokens, NO, NO), "the table");
+}
+
+static void rows__CACHE_PUT(struct rows *r)
+{
+    const int32_t cache = sh_leaf_cache(&r->g, SH_LEAF_CACHE_K, 0, 0, F16, 32, 3);
+    const int32_t x = sym(r, F32, T, 1, 32, 0), rows = sym(r, I32, T, 1, 4, 0);
+    const int32_t table = leaf(r, I32, 8, 2, 1, 1);
+
+    sh_graph_place(&r->g, cache, 0, 0);
+    gives(r, node(r, cache, x, rows, table), F16, -1, 32, 64, 3, 1);
+    assert_int_equal(sh_graph_tensor(&r->g, r->g.n_tensors - 1)->view_src, cache);
+    assert_int_equal(sh_graph_tensor(&r->g, r->g.n_tensors - 1)->buffer, 0);
+    refuses(r, node(r, leaf(r, Q8_0, 32, 64, 3, 1), x, rows, table), "the cache");
+    refuses(r, node(r, leaf(r, F16, 32, 32, 3, 1), x, rows, table), "the cache");
+    refuses(r, node(r, cache, sym(r, F32, T, 1, 16, 0), rows, table), "x is [16");
+    refuses(r, node(r, cache, x, sym(r, I32, O, 1, 4, 0), table), "rows is");
+    refuses(r, node(r, cache, x, sym(r, I32, T, 1, 3, 0), table), "rows is");
+    refuses(r, node(r, cache, x, rows, leaf(r, F32, 8, 2, 1, 1)), "the table");
+    refuses(r, node(r, cache, x, rows, NO), "missing");
+}
+
+static int32_t attn(struct rows *r, int32_t q, int32_t k, int32_t v, int32_t rows, int32_t sinks,
+                    int n_kv_heads, int window)
+{
+    const int32_t table = leaf(r, I32, 8, 2, 1, 1);
+    const struct sh_attn_attr a = {.scale = 1, .window = window, .n_kv_heads = n_kv_heads};
+
+    return sh_op_cache_attn(&r->g, q, k, v, rows, table, sinks, &a);
+}
+
+static void rows__CACHE_ATTN(struct rows *r)
+{
+    const int32_t q = sym(r, F32, T, 2, 16, 6), rows = sym(r, I32, T, 1, 4, 0);
+    const int32_t k = leaf(r, F16, 32, 64, 3, 1), v = leaf(r, F16, 16, 64, 3, 1);
+
+    gives(r, attn(r, q, k, v, rows, NO, 2, 0), F32, 2, 8, 6, T_MAX, 1);
+    gives(r, attn(r, q, k, v, rows, leaf(r, F32, 6, 1, 1, 1), 2, 128), F32, 2, 8, 6, T_MAX, 1);
+    refuses(r, attn(r, q, k, v, rows, NO, 0, 0), "over 0 of keys");
+    refuses(r, attn(r, q, k, v, rows, NO, 4, 0), "6 heads of 16 over 4");
+    refuses(r, attn(r, q, k, v, rows, NO, 1, 0), "over 1 of keys");
+    refuses(r, attn(r, q, k, leaf(r, F16, 17, 64, 3, 1), rows, NO, 2, 0), "values of 17");
+    refuses(r, attn(r, q, k, leaf(r, F16, 16, 64, 4, 1), rows, NO, 2, 0), "the values");
+    refuses(r, attn(r, q, leaf(r, F16, 32, 63, 3, 1), v, rows, NO, 2, 0), "the keys");
+    refuses(r, attn(r, q, k, v, sym(r, I32, R, 1, 4, 0), NO, 2, 0), "rows is");
+    refuses(r, attn(r, q, k, v, rows, leaf(r, F32, 5, 1, 1, 1), 2, 0), "sinks is");
+    refuses(r, attn(r, q, k, v, rows, NO, 2, -1), "window -1");
+}
+
+static int32_t rotate(struct rows *r, int32_t cache, int32_t pages, int32_t factors, int n_heads,
+                      int mode)
+{
+    rope_params(r, 16, mode);
+    r->params[3] = n_heads;
+    return node(r, cache, pages, factors, NO);
+}
+
+static void rows__CACHE_ROTATE(struct rows *r)
+{
+    const int32_t k = leaf(r, F16, 32, 64, 3, 1), pages = sh_leaf_input(&r->g, SH_INPUT_PAGES, 0);
+
+    gives(r, rotate(r, k, pages, NO, 2, SH_ROPE_NEOX), F16, -1, 32, 64, 3, 1);
+    assert_int_equal(sh_graph_tensor(&r->g, r->g.n_tensors - 1)->view_src, k);
+    gives(r, rotate(r, k, pages, leaf(r, F32, 8, 1, 1, 1), 1, SH_ROPE_NORM), F16, -1, 32, 64, 3, 1);
+    refuses(r, rotate(r, k, pages, NO, 0, SH_ROPE_NEOX), "0 heads");
+    refuses(r, rotate(r, k, pages, NO, 3, SH_ROPE_NEOX), "3 heads in keys of 32");
+    refuses(r, rotate(r, k, pages, NO, 4, SH_ROPE_NEOX), "16 rotated channels from 0 on, of 8");
+    refuses(r, rotate(r, k, pages, NO, 2, SH_ROPE_MROPE), "several axes");
+    refuses(r, rotate(r, k, pages, leaf(r, F32, 7, 1, 1, 1), 2, SH_ROPE_NEOX), "factors");
+    refuses(r, rotate(r, k, leaf(r, I32, 3, 2, 1, 1), NO, 2, SH_ROPE_NEOX), "pages is [3");
+    refuses(r, rotate(r, leaf(r, F16, 32, 63, 3, 1), pages, NO, 2, SH_ROPE_NEOX), "the cache is");
+    refuses(r, rotate(r, leaf(r, Q8_0, 32, 64, 3, 1), pages, NO, 2, SH_ROPE_NEOX), "the cache is");
+}
+
+static void rows__STATE_CONV(struct rows *r)
+{
+    const int32_t x = sym(r, F32, T, 1, 12, 0), w = leaf(r, F32, 4, 12, 1, 1);
+    const int32_t state = leaf(r, F32, 3, 12, 5, 1), states = sym(r, I32, R, 1, 4, 0);
+
+    gives(r, node(r, x, w, state, states), F32, 1, 12, T_MAX, 1, 1);
+    refuses(r, node(r, x, leaf(r, F32, 4, 11, 1, 1), state, states), "w is");
+    refuses(r, node(r, x, leaf(r, F32, 0, 12, 1, 1), state, states), "w is");
+    refuses(r, node(r, x, w, leaf(r, F32, 4, 12, 5, 1), states), "the state is");
+    refuses(r, node(r, x, w, state, leaf(r, I32, 3, 2, 1, 1)), "states is");
+    refuses(r, node(r, leaf(r, F16, 12, 3, 1, 1), w, state, states), "types");
+}
+
+static void rows__STATE_SCAN(struct rows *r)
+{
+    int32_t src[] = {sym(r, F32, T, 2, 4, 6),  sym(r, F32, T, 1, 6, 0),  leaf(r, F32, 6, 1, 1, 1),
+                     sym(r, F32, T, 2, 8, 2),  sym(r, F32, T, 2, 8, 2),  leaf(r, F32, 6, 1, 1, 1),
+                     leaf(r, F32, 6, 1, 1, 1), leaf(r, F32, 8, 4, 6, 5), sym(r, I32, R, 1, 4, 0)};
+    const int32_t wrong[] = {
+        leaf(r, F32, 4, 6, 2, 2), sym(r, F32, O, 1, 6, 0),  leaf(r, F32, 5, 1, 1, 1),
+        sym(r, F32, T, 2, 8, 4),  sym(r, F32, T, 2, 7, 2),  leaf(r, F32, 5, 1, 1, 1),
+        leaf(r, F32, 6, 2, 1, 1), leaf(r, F32, 8, 4, 5, 5), sym(r, I32, R, 1, 3, 0)};
+    const char *const what[] = {"x", "dt", "A", "B", "C", "D", "the bias", "the state", "states"};
+
+    gives(r, sh_op_node(&r->g, r->op, 9, src, NULL), F32, 2, 4, 6, T_MAX, 1);
+    for (int i = 0; i < 9; i++) {
+        char reason[32];
+        const int32_t right = src[i];
+        src[i] = wrong[i];
+        snprintf(reason, sizeof reason, "%s is [", what[i]);
+        refuses(r, sh_op_node(&r->g, r->op, 9, src, NULL), reason);
+        src[i] = i == 8 ? NO : leaf(r, F16, 4, 1, 1, 1);
+        refuses(r, sh_op_node(&r->g, r->op, 9, src, NULL), i == 8 ? "missing" : "types");
+        src[i] = right;
+    }
+}
+
+static void rows__MUL_MAT_PART(struct rows *r)
+{
+    // 12 units of 32: 8 segments with borders at units 0 1 3 4 6 7 9 10 12.
+    const int32_t x = sym(r, F32, T, 1, 96, 0), w = leaf(r, Q4_0, 96, 7, 1, 1);
+
+    gives(r, sh_op_mul_mat_part(&r->g, w, x, 32, 384, 0), F32, 2, 7, 1, T_MAX, 1);
+    gives(r, sh_op_mul_mat_part(&r->g, w, x, 32, 384, 32), F32, 2, 7, 2, T_MAX, 1);
+    gives(r, sh_op_mul_mat_part(&r->g, w, x, 32, 96, 0), F32, 2, 7, 1, T_MAX, 1);
+    gives(
+        r,
+        sh_op_mul_mat_part(&r->g, leaf(r, Q4_0, 0, 7, 1, 1), sym(r, F32, T, 1, 0, 0), 32, 384, 96),
+        F32, 2, 7, 0, T_MAX, 1);
+    refuses(r, sh_op_mul_mat_part(&r->g, w, x, 32, 384, 64), "not segments");
+    refuses(r, sh_op_mul_mat_part(&r->g, w, x, 32, 384, 320), "not segments");
+    refuses(r, sh_op_mul_mat_part(&r->g, w, x, 32, 384, -32), "not segments");
+    refuses(r, sh_op_mul_mat_part(&r->g, w, x, 16, 384, 0), "not segments");
+    refuses(r, sh_op_mul_mat_part(&r->g, w, x, 0, 384, 0), "not segments");
+    refuses(r, sh_op_mul_mat_part(&r->g, w, x, 32, 0, 0), "not segments");
+    refuses(r, sh_op_mul_mat_part(&r->g, w, sym(r, F32, T, 1, 64, 0), 32, 384, 0), "x is [64");
+    refuses(r, sh_op_mul_mat_part(&r->g, leaf(r, I32, 96, 7, 1, 1), x, 32, 384, 0), "types");
+}
+
+static void rows__TOP_EXPERTS(struct rows *r)
+{
+    const int32_t scores = sym(r, F32, T, 1, 8, 0);
+
+    gives(r, sh_op_top_experts(&r->g, scores, 2), I32, 1, 2, T_MAX, 1, 1);
+    refuses(r, sh_op_top_experts(&r->g, scores, 0), "0 of 8");
+    refuses(r, sh_op_top_experts(&r->g, scores, 9), "9 of 8");
+    refuses(r, sh_op_top_experts(&r->g, leaf(r, F32, 8, 2, 2, 1), 2), "scores is");
+    refuses(r, sh_op_top_experts(&r->g, sym(r, F16, T, 1, 8, 0), 2), "types");
+}
+
+static int32_t down(struct rows *r, int32_t w, int32_t act, int32_t ids, const int32_t p[4])
+{
+    memcpy(r->params, p, 4 * sizeof *p);
+    return node(r, w, act, sym(r, F32, T, 1, 2, 0), ids);
+}
+
+static void rows__EXPERT_DOWN(struct rows *r)
+{
+    const int32_t w = leaf(r, Q4_0, 64, 7, 4, 1), act = sym(r, F32, T, 2, 64, 2);
+    const int32_t ids = sym(r, I32, T, 1, 2, 0);
+
+    gives(r, down(r, w, act, ids, (int32_t[]){0, 32, 64, 0}), F32, 2, 7, 1, T_MAX, 1);
+    gives(r, down(r, w, act, ids, (int32_t[]){0, 32, 128, 32}), F32, 2, 7, 2, T_MAX, 1);
+    gives(r, down(r, w, act, ids, (int32_t[]){1, 0, 4, 0}), F32, 2, 7, 1, T_MAX, 1);
+    gives(r, down(r, w, act, ids, (int32_t[]){1, 0, 8, 2}), F32, 2, 7, 2, T_MAX, 1);
+    refuses(r, down(r, w, act, ids, (int32_t[]){2, 0, 4, 0}), "cut 2");
+    refuses(r, down(r, w, act, ids, (int32_t[]){0, 32, 128, 16}), "not segments");
+    refuses(r, down(r, w, act, ids, (int32_t[]){1, 0, 3, 0}), "not segments");
+    refuses(r, down(r, w, act, ids, (int32_t[]){1, 0, 16, 1}), "not segments");
+    refuses(r, down(r, w, sym(r, F32, T, 2, 32, 2), ids, (int32_t[]){0, 32, 64, 0}), "act is");
+    refuses(r, down(r, w, act, sym(r, I32, T, 1, 3, 0), (int32_t[]){0, 32, 64, 0}), "ids is");
+    refuses(r, down(r, w, act, sym(r, F32, T, 1, 2, 0), (int32_t[]){0, 32, 64, 0}), "types");
+}
+
+static void rows__SHARD_SUM(struct rows *r)
+{
+    // Shard 0 of 2 holds 0..3 of 6 (one vector), shard 1 of 3 segments holds 1..2 of them (two).
+    const struct sh_sum_operand six = {.n_segments = 6, .n_shards = 2, .border = {0, 4, 6}};
+    const struct sh_sum_operand three = {.n_segments = 3, .n_shards = 2, .border = {0, 1, 3}};
+    const struct sh_sum_operand lone = {.n_segments = 3, .n_shards = 3, .border = {0, 1, 2, 3}};
+    const int32_t one = sym(r, F32, T, 2, 7, 1), two = sym(r, F32, T, 2, 7, 2);
+    int32_t words[4];
+
+    sh_sum_operand_pack(&six, words);
+    sh_sum_operand_pack(&three, words + 2);
+    memcpy(r->params, words, sizeof words);
+    gives(r, node(r, one, two, NO, NO), F32, 1, 7, T_MAX, 1, 1); // shard 1: (4..5) and 1, 2
+    memcpy(r->params, words, sizeof words);
+    gives(r, node(r, one, one, NO, NO), F32, 1, 7, T_MAX, 1, 1); // shard 0
+    assert_int_equal(sh_graph_tensor(&r->g, r->g.n_tensors - 1)->params[6], 1);
+    memcpy(r->params, words, sizeof words);
+    refuses(r, node(r, two, two, NO, NO), "no shard has these vectors");
+    memcpy(r->params, words, sizeof words);
+    refuses(r, node(r, one, NO, two, NO), "operand 1 is missing");
+    memcpy(r->params, words, sizeof words);
+    sh_sum_operand_pack(&lone, r->params + 2);
+    refuses(r, node(r, one, one, NO, NO), "operand 1: no lawful shares");
+    refuses(r, node(r, one, NO, NO, NO), "operand 0: no lawful shares");
+    memcpy(r->params, words, sizeof words);
+    refuses(r, node(r, one, sym(r, F32, T, 2, 6, 1), NO, NO), "an operand is");
+    refuses(r, node(r, leaf(r, F16, 7, 1, 2, 1), NO, NO, NO), "types");
+    refuses(r, node(r, NO, NO, NO, NO), "missing");
+}
+
+/* ---- every row ------------------------------------------------------------------------------*/
+
+static const struct {
+    enum sh_op op;
+    void (*cases)(struct rows *);
+} ROWS[] = {
+#define X(name, wire, lo, hi, flags, rule) {SH_OP_##name, rows__##name},
+    SH_OPS(X)
+#undef X
+};
+
+static void validates(struct rows *r, enum shoal_status want, const char *what)
+{
+    const struct sh_buffer_bounds buffers[] = {{.bytes = 1 << 20}};
+    struct shoal_error err = SHOAL_ERROR_INIT;
+    const enum shoal_status st = sh_graph_validate(&r->g, buffers, 1, true, &err);
+
+    if ((st == SHOAL_OK) != (want == SHOAL_OK)) {
+        fail_msg("%s: %s: %s", sh_op_info(r->op)->name, what, st ? err.message : "accepted");
+    }
+}
+
+/* Each word of the last node's record that the rule determines, falsified once. */
+static void falsify_last(struct rows *r)
+{
+    struct sh_tensor *t = &r->g.tensors[r->g.nodes[r->g.n_nodes - 1]];
+    const struct sh_tensor right = *t;
+
+    t->ne[3] += 1;
+    validates(r, SHOAL_ERR_FORMAT, "wrong shape");
+    *t = right;
+    t->dtype = right.dtype == SH_DTYPE_F64 ? SH_DTYPE_I8 : SH_DTYPE_F64;
+    validates(r, SHOAL_ERR_FORMAT, "wrong type");
+    *t = right;
+    t->extent = right.extent == T ? SH_EXTENT_NONE : T;
+    // REPEAT may also give as many fixed rows.
+    if (t->op != SH_OP_REPEAT) validates(r, SHOAL_ERR_FORMAT, "wrong extent");
+    *t = right;
+    t->src[0] = -1;
+    validates(r, SHOAL_ERR_FORMAT, "source 0 missing");
+    *t = right;
+    t->src[SH_MAX_SRC - 1] = 0;
+    validates(r, SHOAL_ERR_FORMAT, "one source too many");
+    *t = right;
+    t->view_offs += 4;
+    validates(r, SHOAL_ERR_FORMAT, "wrong view offset");
+    *t = right;
+    if (sh_op_info(t->op)->flags & (SH_OPF_VIEW | SH_OPF_WRITES) && t->op != SH_OP_CPY) {
+        t->view_src = -1;
+        t->view_offs = 0;
+        validates(r, SHOAL_ERR_FORMAT, "view without a root");
+        *t = right;
+    }
+    validates(r, SHOAL_OK, "restored");
+}
+
+static void infer__every_row_has_cases(void **state)
+{
+    const struct sh_extents max = {.t = T_MAX, .o = O_MAX, .r = R_MAX};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof ROWS / sizeof ROWS[0]; i++) {
+        struct rows r = {.op = ROWS[i].op};
+        sh_graph_init(&r.g, &max);
+        ROWS[i].cases(&r);
+        if (r.n_accepted < 1 || r.n_refused < 2) {
+            fail_msg("%s has %d accepted and %d refused cases", sh_op_info(r.op)->name,
+                     r.n_accepted, r.n_refused);
+        }
+        validates(&r, SHOAL_OK, "as built");
+        if (r.g.n_nodes) falsify_last(&r);
+        sh_graph_release(&r.g);
+    }
+}
+
+static void infer__wire_numbers_lead_back_to_their_row(void **state)
+{
+    (void)state;
+    for (int op = 0; op < SH_OP_COUNT; op++) {
+        const struct sh_op_info *info = sh_op_info((enum sh_op)op);
+        assert_in_range(info->n_src_max, info->n_src_min, SH_MAX_SRC);
+        if (info->wire < 0) {
+            assert_true(info->flags & SH_OPF_SHOAL);
+        } else {
+            assert_int_equal(sh_op_from_wire((uint32_t)info->wire), op);
+            assert_false(info->flags & SH_OPF_SHOAL);
+        }
+    }
+    assert_int_equal(sh_op_from_wire(92), SH_OP_COUNT); // a native function pointer
+    assert_int_equal(sh_op_from_wire(101), SH_OP_COUNT);
+    assert_int_equal(sh_op_from_wire(UINT32_MAX), SH_OP_COUNT);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(infer__every_row_has_cases),
+        cmocka_unit_test(infer__wire_numbers_lead_back_to_their_row),
+    };
+    return cmocka_run_group_tests_name("infer", tests, NULL, NULL);
+}
