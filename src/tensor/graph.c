@@ -3,12 +3,13 @@
  * The three arrays grow by doubling inside the graph's arena; the old copies stay there until the
  * graph is released, which costs at most as much again.
  */
-#include "tensor/graph_priv.h"
+#include "tensor/graph.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 
 #include "base/mem.h"
+#include "tensor/graph_priv.h"
 
 void sh_graph_init(struct sh_graph *g, const struct sh_extents *max)
 {
