@@ -79,6 +79,7 @@ static void attn_tiers(const char *name, call_fn *fn, bool f16)
                                           round % 3 == 1 ? rows_bytes_end(visible, 1, 1) : 0},
                                    .out = {(size_t)n_q, (size_t)n_q, (size_t)(n_q * dv)},
                                    .in_f16 = f16 ? 6 : 0,
+                                   .optional = 8,
                                    .out_set = 7,
                                    .fresh = round % 2 == 0};
             for (int kind = 0; kind < FILL_KINDS; kind++)
@@ -333,6 +334,7 @@ void vec__conv_run(void **state)
                     .in = {t ? (size_t)((t - 1) * xs + ch) : 0, (size_t)(ch * width),
                            form % 2 ? (size_t)(ch * (width - 1)) : 0},
                     .out = {t ? (size_t)((t - 1) * ys + ch) : 0, (size_t)(ch * (width - 1))},
+                    .optional = 4,
                     .out_set = 1};
                 check_tiers("conv_run", run_conv, &c, form % FILL_KINDS, 81);
             }
@@ -399,6 +401,7 @@ void vec__ssm_run(void **state)
                        t ? steps * (size_t)(n + gap) + (size_t)n : 0,
                        form & 4 ? (size_t)(p * n) : 0},
                 .out = {t ? steps * (size_t)(p + gap) + (size_t)p : 0, (size_t)(p * n)},
+                .optional = 16,
                 .out_set = 1};
             for (int kind = 0; kind < FILL_KINDS; kind++)
                 check_tiers("ssm_run", run_ssm, &c, kind, 91);

@@ -196,7 +196,7 @@ static void compute_wanted(struct arrays *a, call_fn *fn, const struct call *c)
     const void *in[CHECK_IN];
     float *out[CHECK_OUT];
     for (int i = 0; i < CHECK_IN; i++)
-        in[i] = c->in[i] || (c->n == 0 && i < 2) ? a->source[i] : NULL;
+        in[i] = c->in[i] || !(c->optional >> i & 1) ? a->source[i] : NULL;
     for (int i = 0; i < CHECK_OUT; i++) {
         out[i] = a->want[i];
         memcpy(out[i], a->before[i], out_bytes(c, i));
@@ -243,7 +243,7 @@ static void run_placed(const char *name, call_fn *fn, const struct call *c, stru
         uint8_t *p = last ? guarded_last(&a->in[i], in_bytes(c, i))
                           : guarded_first(&a->in[i], c->in_f16 >> i & 1 ? SKEW / 2 : SKEW);
         memcpy(p, a->source[i], in_bytes(c, i));
-        in[i] = c->in[i] || (c->n == 0 && i < 2) ? p : NULL;
+        in[i] = c->in[i] || !(c->optional >> i & 1) ? p : NULL;
     }
     for (int i = 0; i < CHECK_OUT; i++) {
         const size_t bytes = out_bytes(c, i);

@@ -30,9 +30,10 @@ struct call {
     int64_t dim[5]; /* as the kernel needs them */
     float scalar[4];
     uint64_t visible;
-    size_t in[CHECK_IN];   /* elements of each source; 0 = absent (NULL); see check_tiers */
+    size_t in[CHECK_IN];   /* elements of each source */
     size_t out[CHECK_OUT]; /* elements of each output */
     unsigned in_f16;       /* bit i: in[i] holds f16 */
+    unsigned optional;     /* bit i: in[i] is NULL where it has no elements */
     unsigned out_set;      /* bit i: out[i] is a state with ordinary values before the call */
     bool fresh;            /* with out_set: m = -inf, everything else 0 */
     int alias;             /* 1 + the source that may be out[0]; 0 = none */
@@ -42,7 +43,6 @@ struct call {
 typedef void call_fn(const struct sh_kernels *k, const struct call *c, float *const *out,
                      const void *const *in);
 
-/* Compares.  With n = 0 the first two sources are pointers all the same. */
 void check_tiers(const char *name, call_fn *fn, const struct call *c, enum fill_kind kind,
                  uint32_t seed);
 /* Prints which tiers the calls above compare. */

@@ -414,6 +414,7 @@ void vec__soft_max(void **state)
             struct call c = {.n = (int64_t)n,
                              .scalar = {0.125f, 0.25f},
                              .in = {n, form & 1 ? n : 0, form & 2 ? 1 : 0},
+                             .optional = 6,
                              .out = {n},
                              .alias = 1};
             for (int kind = 0; kind < FILL_KINDS; kind++)
