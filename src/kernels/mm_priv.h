@@ -13,5 +13,7 @@ void sh_encode_k_fill_scalar(struct sh_kernels *k); /* super-blocks */
 /* 32-blocks, super-blocks and plain floats of the vector tiers. */
 void sh_mm_q32_fill_avx2(struct sh_kernels *k);
 void sh_mm_q32_fill_avx512(struct sh_kernels *k);
+void sh_mm_q256_fill_avx2(struct sh_kernels *k);
+void sh_mm_q256_fill_avx512(struct sh_kernels *k);
 
 #endif

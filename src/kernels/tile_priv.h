@@ -106,10 +106,10 @@ TILE_INLINE vf v_low_f16(vi a)
 {
     return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a));
 }
-/* `bit` in each byte of x -> 16 in that byte of q. */
-TILE_INLINE vi v_add16_if(vi q, vi x, vi bit)
+/* Add `value` to each byte of q whose byte of x has `bit`. */
+TILE_INLINE vi v_add_if(vi q, vi x, vi bit, int value)
 {
-    return _mm512_mask_add_epi8(q, _mm512_test_epi8_mask(x, bit), q, _mm512_set1_epi8(16));
+    return _mm512_mask_add_epi8(q, _mm512_test_epi8_mask(x, bit), q, _mm512_set1_epi8((char)value));
 }
 #else
 enum { LANES = 8 };
@@ -187,10 +187,10 @@ TILE_INLINE vf v_low_f16(vi a)
                             9, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1));
     return _mm256_cvtph_ps(_mm256_castsi256_si128(_mm256_permute4x64_epi64(words, 0x08)));
 }
-TILE_INLINE vi v_add16_if(vi q, vi x, vi bit)
+TILE_INLINE vi v_add_if(vi q, vi x, vi bit, int value)
 {
     const vi set = _mm256_cmpeq_epi8(_mm256_and_si256(x, bit), bit);
-    return _mm256_or_si256(q, _mm256_and_si256(set, _mm256_set1_epi8(16)));
+    return _mm256_add_epi8(q, _mm256_and_si256(set, _mm256_set1_epi8((char)value)));
 }
 #endif
 

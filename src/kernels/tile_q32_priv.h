@@ -200,12 +200,10 @@ TILE_INLINE void direct32(const struct type32 t, const struct tile_job *job, int
 TILE_INLINE void direct32_all(const struct type32 t, const struct tile_job *job, int64_t j,
                               int n_rows)
 {
-    int64_t i = 0;
+    const int64_t last = job->n_out - LANES;
 
-    for (; i + LANES <= job->n_out; i += LANES)
-        direct32(t, job, i, j, n_rows);
-    // the rest overlaps outputs already done: same bits again
-    if (i < job->n_out) direct32(t, job, job->n_out - LANES, j, n_rows);
+    for (int64_t i = 0; i < job->n_out; i += LANES)
+        direct32(t, job, i < last ? i : last, j, n_rows);
 }
 
 /* ---- tiled -----------------------------------------------------------------------------------*/
@@ -317,20 +315,19 @@ TILE_INLINE void padded32(const struct type32 t, const struct tile_job *job)
     }
 }
 
-/* Up to ROWS_MAX activation rows, in passes of as many rows as the registers hold. */
+/* Up to ROWS_MAX activation rows, in passes of as many as the registers hold. */
 TILE_INLINE void direct32_rows(const struct type32 t, const struct tile_job *job)
 {
-    int64_t j = 0;
+    const int64_t n = job->n_act;
 
-    if (LANES == 16 && job->n_act > 4) {
+    if (LANES == 16 && n > 4) {
         direct32_all(t, job, 0, 8);
         return;
     }
-    for (; j + 4 <= job->n_act; j += 4)
+    for (int64_t j = 0; j < n - 2; j += 4)
         direct32_all(t, job, j, 4);
-    if (job->n_act - j == 3) direct32_all(t, job, j, 3);
-    if (job->n_act - j == 2) direct32_all(t, job, j, 2);
-    if (job->n_act - j == 1) direct32_all(t, job, j, 1);
+    if (n % 4 == 1) direct32_all(t, job, n - 1, 1);
+    if (n % 4 == 2) direct32_all(t, job, n - 2, 2);
 }
 
 /* The whole product. */
@@ -377,7 +374,7 @@ TILE_INLINE void unpack_high(vi q[8], vi high)
     TILE_UNROLL
     for (int c = 0; c < 8; c++) {
         const int b = c / 2;
-        q[c] = v_add16_if(q[c], v_shuffle8(high, v_bytes(b, b, b, b)), c % 2 ? odd : even);
+        q[c] = v_add_if(q[c], v_shuffle8(high, v_bytes(b, b, b, b)), c % 2 ? odd : even, 16);
     }
 }
 
