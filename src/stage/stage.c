@@ -303,8 +303,12 @@ enum shoal_status sh_stage_submit(struct sh_stage *s, const struct sh_step *step
     struct sh_slot *slot = &s->slots[index];
     struct shoal_error local = SHOAL_ERROR_INIT;
     enum shoal_status st;
+    bool busy;
 
-    if (s->n_in_flight == s->desc.n_slots || slot->busy) {
+    sh_mutex_lock(&s->lock);
+    busy = slot->busy;
+    sh_mutex_unlock(&s->lock);
+    if (s->n_in_flight == s->desc.n_slots || busy) {
         return sh_fail(err, SHOAL_ERR_STATE, "stage: %d steps are in flight already",
                        s->n_in_flight);
     }
@@ -346,6 +350,25 @@ static void recover(struct sh_stage *s)
     if (s->lowered) sh_lowered_forget(s->lowered);
 }
 
+enum shoal_status sh_stage_skip(struct sh_stage *s, const struct sh_step *step,
+                                struct shoal_error *err)
+{
+    struct sh_slot *slot = &s->slots[s->oldest];
+    enum shoal_status st = sh_step_check(step, &s->desc.limits, err);
+
+    if (!st && (s->n_in_flight > 0 || step->number != s->next_number)) {
+        st = sh_fail(err, SHOAL_ERR_STATE, "stage: step %llu cannot be passed over now",
+                     (unsigned long long)step->number);
+    }
+    if (st) return st;
+    s->next_number++;
+    for (int32_t i = 0; i < step->n_prelude; i++) {
+        const enum shoal_status one = apply_edit(s, slot, &step->prelude[i], err);
+        if (one && !st) st = one;
+    }
+    return st;
+}
+
 // A failure of the queue takes every later step in flight with it; a cancelled one takes none.
 static void fail_later(struct sh_stage *s, enum shoal_status st)
 {
@@ -383,7 +406,7 @@ enum shoal_status sh_stage_result(struct sh_stage *s, int64_t timeout_ns,
         if (err) *err = slot->error;
     } else {
         st = wait_slot(s, slot, timeout_ns, err);
-        if (st == SHOAL_ERR_TIMEOUT) return st;
+        if (st == SHOAL_ERR_TIMEOUT && timeout_ns != SH_NO_DEADLINE) return st;
     }
     if (!st && s->desc.last) {
         st = sh_slot_results(slot, (int32_t)s->width, s->work, err);
