@@ -113,6 +113,8 @@ enum shoal_status sh_bpe_build(struct sh_vocab *v, const struct sh_vocab_desc *d
     if (st) return sh_fail(err, st, "vocab: no memory for %d tokens", v->n_tokens);
     for (size_t i = 0; !st && i < n; i++)
         st = add_merge(v, i, desc->merges[i], raw, &scratch, err);
+    for (uint32_t i = 0; raw && i < v->bpe.n_syms; i++)
+        sh_bars_note(v, v->bpe.syms[i]);
     sh_buf_release(&scratch);
     return st;
 }

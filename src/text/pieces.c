@@ -27,6 +27,10 @@ size_t sh_alphabet_decode(char *dst, struct sh_str s, bool *clean)
 
     *clean = true;
     for (size_t i = 0; i < s.len;) {
+        if (s.ptr[i] > 0x20 && s.ptr[i] < 0x7F) {
+            dst[n++] = s.ptr[i++];
+            continue;
+        }
         const struct sh_utf8_unit u = sh_utf8_next(s.ptr + i, s.len - i);
         const int byte = u.kind == SH_UTF8_VALID ? alphabet_byte(u.cp) : -1;
         if (byte >= 0) {

@@ -1,9 +1,4 @@
-/* spm.c - SentencePiece's BPE: merge the neighbours whose joined text is the best-scored token.
- *
- * Merging works on whole fragments of text, spaces written U+2581.  But two characters that stand
- * side by side in no token can never be merged, so the text may be cut there: in practice before
- * every U+2581 that follows something else, which gives words, and words can be cached.
- */
+/* spm.c - SentencePiece's BPE: merge the neighbours whose joined text is the best-scored token. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -45,11 +40,6 @@ static enum shoal_status rank_scores(struct sh_vocab *v, const float *scores)
     return SHOAL_OK;
 }
 
-static bool is_bar(struct sh_str s, size_t at)
-{
-    return s.len - at >= 3 && memcmp(s.ptr + at, SH_UTF8_LOWER_BAR, 3) == 0;
-}
-
 enum shoal_status sh_spm_build(struct sh_vocab *v, const struct sh_vocab_desc *desc,
                                struct shoal_error *err)
 {
@@ -60,9 +50,7 @@ enum shoal_status sh_spm_build(struct sh_vocab *v, const struct sh_vocab_desc *d
     for (int32_t i = 0; i < v->n_tokens; i++) {
         const struct sh_str t = v->texts[i];
         if (t.len > v->spm.longest) v->spm.longest = t.len;
-        for (size_t at = 1; at < t.len; at++)
-            if (is_bar(t, at) && !(at >= 3 && is_bar(t, at - 3)))
-                v->spm.joins_bar[(uint8_t)t.ptr[at - 1]] = true;
+        sh_bars_note(v, t);
     }
     return SHOAL_OK;
 }
@@ -73,19 +61,6 @@ static size_t char_len(struct sh_str s, size_t at)
 {
     const size_t promised = sh_utf8_promised(s.ptr[at]);
     return promised < s.len - at ? promised : s.len - at;
-}
-
-size_t sh_spm_word_end(const struct sh_vocab *v, struct sh_str text, size_t begin)
-{
-    bool after_bar = true; // the first character may be one
-
-    for (size_t at = begin, len; at < text.len; at += len) {
-        const bool bar = is_bar(text, at);
-        len = char_len(text, at);
-        if (bar && !after_bar && !v->spm.joins_bar[(uint8_t)text.ptr[at - 1]]) return at;
-        after_bar = bar;
-    }
-    return text.len;
 }
 
 static bool merge_rule(const void *tables, const char *word, const struct sh_merge_part *a,

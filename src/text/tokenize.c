@@ -106,15 +106,17 @@ static enum shoal_status escape(struct encoder *e, struct sh_str s, bool prefix)
     return st ? no_memory(e) : SHOAL_OK;
 }
 
-static enum shoal_status put_spm(struct encoder *e, size_t begin)
+/* Encode escaped[begin..end) word by word. */
+static enum shoal_status put_escaped(void *user, size_t begin, size_t end)
 {
-    const struct sh_str text = {e->escaped.ptr, e->escaped.len};
+    struct encoder *e = user;
+    const struct sh_str text = {e->escaped.ptr, end};
 
-    while (begin < text.len) {
-        const size_t end = sh_spm_word_end(e->v, text, begin);
-        enum shoal_status st = put_word(e, begin, end);
+    while (begin < end) {
+        const size_t word_end = sh_bars_word_end(e->v, text, begin);
+        enum shoal_status st = put_word(e, begin, word_end);
         if (st) return st;
-        begin = end;
+        begin = word_end;
     }
     return SHOAL_OK;
 }
@@ -133,8 +135,8 @@ static enum shoal_status put_fragment(struct encoder *e, struct sh_str text, siz
         return sh_pretok_split(v->pretok, e->run, text.ptr, begin, end, put_word, e, e->err);
     st = escape(e, fragment, v->add_space);
     if (st) return st;
-    if (!is_bpe(v)) return put_spm(e, at);
-    return sh_pretok_split(v->pretok, e->run, e->base, at, e->escaped.len, put_word, e, e->err);
+    if (!is_bpe(v)) return put_escaped(e, at, e->escaped.len);
+    return sh_pretok_split(v->pretok, e->run, e->base, at, e->escaped.len, put_escaped, e, e->err);
 }
 
 static enum shoal_status put_text(struct encoder *e, struct sh_str text, bool parse_special)

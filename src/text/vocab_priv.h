@@ -30,9 +30,8 @@ struct sh_bpe {
 };
 
 struct sh_spm {
-    uint32_t *rank;      /* [n_tokens] place of the score, highest first; equal scores share it */
-    size_t longest;      /* bytes of the longest token */
-    bool joins_bar[256]; /* bytes that stand right before a U+2581 inside some token */
+    uint32_t *rank; /* [n_tokens] place of the score, highest first; equal scores share it */
+    size_t longest; /* bytes of the longest token */
 };
 
 struct sh_vocab {
@@ -49,6 +48,7 @@ struct sh_vocab {
     int32_t byte_token[256]; /* token of a byte that no other token covers, or -1 */
     struct sh_special special;
     struct sh_pretok *pretok; /* NULL for SPM and NONE */
+    bool joins_bar[256];      /* bytes that stand right before a U+2581 inside some token */
     struct sh_bpe bpe;
     struct sh_spm spm;
 };
@@ -77,10 +77,13 @@ SHOAL_NODISCARD enum shoal_status sh_bpe_encode(const struct sh_vocab *v, struct
 /* spm.c, likewise. */
 SHOAL_NODISCARD enum shoal_status sh_spm_build(struct sh_vocab *v, const struct sh_vocab_desc *desc,
                                                struct shoal_error *err);
-/* End of the word that starts at `begin`: merging never crosses it. */
-size_t sh_spm_word_end(const struct sh_vocab *v, struct sh_str text, size_t begin);
 SHOAL_NODISCARD enum shoal_status sh_spm_encode(const struct sh_vocab *v, struct sh_merger *m,
                                                 struct sh_str word, struct sh_ids *out);
+
+/* bars.c: note where bars stand in a token (or symbol) of this vocabulary, and, once all are
+ * noted, find the end of the word that starts at `begin`: merging never crosses it. */
+void sh_bars_note(struct sh_vocab *v, struct sh_str token);
+size_t sh_bars_word_end(const struct sh_vocab *v, struct sh_str text, size_t begin);
 
 /* Append the byte tokens of `s`; a byte without one becomes UNK if there is such a token. */
 SHOAL_NODISCARD enum shoal_status sh_vocab_spell(const struct sh_vocab *v, struct sh_str s,

@@ -1,10 +1,11 @@
 /* The cases that come with public vocabularies: with SHOAL_VOCAB_DIR naming a folder of
  * NAME.gguf, NAME.gguf.inp and NAME.gguf.out, every text must give the ids of its line, and the
- * ids of byte-level vocabularies must give the text again.
+ * ids must give the text again.
  *
  * .inp: texts, separated by a newline, "__ggml_vocab_test__" and a newline; .out: for each text a
  * line of ids.  Special tokens are neither added nor parsed.  tests/text/fetch_vocabs.sh fills
  * such a folder.  Vocabularies of other kinds, or without cases, are left out.
+ * With SHOAL_VOCAB_TEXT naming a text file, the speed of tokenizing it is printed, too.
  */
 #include "gguf_desc.h"
 
@@ -15,10 +16,11 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
-#include "text/detok.h"
 #include "text/tokenize.h"
+#include "vocab_case.h"
 
 #define SEPARATOR "\n__ggml_vocab_test__\n"
 #define FILES_MAX 256
@@ -34,53 +36,6 @@ static char *read_beside(const char *name, const char *suffix, size_t *len)
     return sh_read_file(&text, len, path, BYTES_MAX, NULL) ? NULL : text;
 }
 
-static void print_case(const char *what, struct sh_str text, const int32_t *ids, size_t n)
-{
-    print_error("%s of '%.*s':", what, (int)text.len, text.ptr);
-    for (size_t i = 0; i < n; i++)
-        print_error(" %d", ids[i]);
-    print_error("\n");
-}
-
-static void check_round_trip(const struct sh_vocab *v, struct sh_str text, const struct sh_ids *ids)
-{
-    struct sh_buf out = SH_BUF_INIT;
-    struct sh_detok d;
-
-    sh_detok_init(&d, v, NULL);
-    for (size_t i = 0; i < ids->len; i++)
-        assert_int_equal(sh_detok_feed(&d, ids->ptr[i], &out, NULL), SHOAL_OK);
-    assert_int_equal(sh_detok_finish(&d, &out, NULL), SHOAL_OK);
-    if (!sh_str_equal(text, (struct sh_str){out.ptr, out.len}))
-        fail_msg("'%.*s' came back as '%.*s'", (int)text.len, text.ptr, (int)out.len, out.ptr);
-    sh_buf_release(&out);
-}
-
-/* Is the line of ids at `line` what `text` gives?  Prints both if not. */
-static bool check_case(const struct sh_vocab *v, struct sh_str text, char *line)
-{
-    struct shoal_error err = SHOAL_ERROR_INIT;
-    struct sh_ids ids = SH_IDS_INIT, want = SH_IDS_INIT;
-    bool equal;
-
-    for (char *end;; line = end) {
-        const long id = strtol(line, &end, 10);
-        if (end == line) break;
-        assert_int_equal(sh_ids_push(&want, (int32_t)id), SHOAL_OK);
-    }
-    if (sh_tokenize(v, text, false, false, &ids, &err)) fail_msg("%s", err.message);
-    equal = ids.len == want.len &&
-            (ids.len == 0 || memcmp(ids.ptr, want.ptr, ids.len * sizeof *ids.ptr) == 0);
-    if (!equal) {
-        print_case("ids", text, ids.ptr, ids.len);
-        print_case("expected", text, want.ptr, want.len);
-    }
-    if (sh_vocab_kind(v) == SH_VOCAB_BPE) check_round_trip(v, text, &ids);
-    sh_ids_release(&ids);
-    sh_ids_release(&want);
-    return equal;
-}
-
 /* Run the cases: one per line of `out`.  Returns their number. */
 static int run_cases(const struct sh_vocab *v, struct sh_str in, char *out, int *n_equal)
 {
@@ -94,12 +49,35 @@ static int run_cases(const struct sh_vocab *v, struct sh_str in, char *out, int 
         const struct sh_str text = {in.ptr, end ? (size_t)(end - in.ptr) : in.len};
         const size_t taken = end ? text.len + sep.len : text.len;
         if (newline) *newline = '\0';
-        *n_equal += check_case(v, text, out);
+        *n_equal += vocab_case_holds(v, text, false, false, out);
         in = (struct sh_str){in.ptr + taken, in.len - taken};
         out = newline ? newline + 1 : out + strlen(out);
     }
     assert_int_equal(in.len, 0);
     return n;
+}
+
+/* Print how fast `text_path` is tokenized: the best of some runs. */
+static void print_speed(const struct sh_vocab *v, const char *text_path)
+{
+    struct sh_ids ids = SH_IDS_INIT;
+    int64_t best_ns = INT64_MAX;
+    size_t len = 0;
+    char *text = NULL;
+
+    assert_int_equal(sh_read_file(&text, &len, text_path, BYTES_MAX, NULL), SHOAL_OK);
+    for (int run = 0; run < 5; run++) {
+        const int64_t start = sh_now_ns(&sh_clock_system);
+        sh_ids_clear(&ids);
+        assert_int_equal(sh_tokenize(v, (struct sh_str){text, len}, false, false, &ids, NULL),
+                         SHOAL_OK);
+        const int64_t ns = sh_now_ns(&sh_clock_system) - start;
+        if (ns < best_ns) best_ns = ns;
+    }
+    print_message("%zu bytes to %zu tokens in %.2f ms: %.1f MB/s\n", len, ids.len,
+                  (double)best_ns / 1e6, (double)len * 1e3 / (double)best_ns);
+    sh_ids_release(&ids);
+    sh_free(text);
 }
 
 static void run_file(void **state)
@@ -120,6 +98,7 @@ static void run_file(void **state)
     if (sh_vocab_create(&v, &d.desc, &err)) fail_msg("%s: %s", name, err.message);
     n = run_cases(v, (struct sh_str){in, in_len}, out, &n_equal);
     print_message("%s: %d of %d cases equal\n", name, n_equal, n);
+    if (getenv("SHOAL_VOCAB_TEXT")) print_speed(v, getenv("SHOAL_VOCAB_TEXT"));
     assert_true(n > 0);
     assert_int_equal(n_equal, n);
     sh_vocab_destroy(v);
