@@ -188,6 +188,11 @@ const char *sh_gguf_path(const struct sh_gguf *g, int shard)
     return shard_at(g, shard)->path;
 }
 
+const struct sh_map *sh_gguf_map(const struct sh_gguf *g, int shard)
+{
+    return g->shards[shard].map.ptr ? &g->shards[shard].map : NULL;
+}
+
 size_t sh_gguf_file_bytes(const struct sh_gguf *g, int shard)
 {
     return shard_at(g, shard)->size;

@@ -18,6 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/file.h"
 #include "base/str.h"
 #include "gguf/value.h"
 #include "tensor/dtype.h"
@@ -67,6 +68,8 @@ bool sh_gguf_faulted(const struct sh_gguf *g);
 uint32_t sh_gguf_version(const struct sh_gguf *g); /* of the first file */
 int sh_gguf_n_shards(const struct sh_gguf *g);     /* 1 if not split */
 const char *sh_gguf_path(const struct sh_gguf *g, int shard);
+/* The mapping behind a file's tensors, NULL for one opened from memory. */
+const struct sh_map *sh_gguf_map(const struct sh_gguf *g, int shard);
 size_t sh_gguf_file_bytes(const struct sh_gguf *g, int shard);
 size_t sh_gguf_alignment(const struct sh_gguf *g, int shard);
 

@@ -381,15 +381,16 @@ static void fail_later(struct sh_stage *s, enum shoal_status st)
     }
 }
 
-// The run before its output: only its own ticket tells that it was cancelled.
+// The last operation first, since its end proves the run's; then the run's own ticket, which alone
+// tells that it was cancelled.
 static enum shoal_status wait_slot(struct sh_stage *s, const struct sh_slot *slot,
                                    int64_t timeout_ns, struct shoal_error *err)
 {
     enum shoal_status st = SHOAL_OK;
 
-    if (slot->run) st = sh_queue_wait(s->queue, slot->run, timeout_ns, err);
-    if (!st && slot->ticket > slot->run)
-        st = sh_queue_wait(s->queue, slot->ticket, timeout_ns, err);
+    if (slot->ticket) st = sh_queue_wait(s->queue, slot->ticket, timeout_ns, err);
+    if (!st && slot->run && slot->run != slot->ticket)
+        st = sh_queue_wait(s->queue, slot->run, timeout_ns, err);
     return st;
 }
 
