@@ -15,5 +15,7 @@ void sh_mm_q32_fill_avx2(struct sh_kernels *k);
 void sh_mm_q32_fill_avx512(struct sh_kernels *k);
 void sh_mm_q256_fill_avx2(struct sh_kernels *k);
 void sh_mm_q256_fill_avx512(struct sh_kernels *k);
+void sh_mm_float_fill_avx2(struct sh_kernels *k);
+void sh_mm_float_fill_avx512(struct sh_kernels *k);
 
 #endif

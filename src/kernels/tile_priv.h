@@ -106,6 +106,12 @@ TILE_INLINE vf v_low_f16(vi a)
 {
     return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a));
 }
+/* The f16 in the low and in the high half of each lane. */
+TILE_INLINE void v_split_f16(vi a, vf *low, vf *high)
+{
+    *low = v_low_f16(a);
+    *high = v_low_f16(_mm512_srli_epi32(a, 16));
+}
 /* Add `value` to each byte of q whose byte of x has `bit`. */
 TILE_INLINE vi v_add_if(vi q, vi x, vi bit, int value)
 {
@@ -186,6 +192,11 @@ TILE_INLINE vf v_low_f16(vi a)
         a, _mm256_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1, 0, 1, 4, 5, 8,
                             9, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1));
     return _mm256_cvtph_ps(_mm256_castsi256_si128(_mm256_permute4x64_epi64(words, 0x08)));
+}
+TILE_INLINE void v_split_f16(vi a, vf *low, vf *high)
+{
+    *low = v_low_f16(a);
+    *high = v_low_f16(_mm256_srli_epi32(a, 16));
 }
 TILE_INLINE vi v_add_if(vi q, vi x, vi bit, int value)
 {
