@@ -73,6 +73,12 @@ static bool scratch_is_filled(const struct sh_check *c, int32_t r)
     return is_executed(c, r) && c->position[r] <= c->node + 1;
 }
 
+/* Is t a node that comes behind the one being checked?  Leaves may be listed anywhere. */
+static bool is_later(const struct sh_check *c, int32_t t)
+{
+    return c->position[t] > c->node && c->g->tensors[t].op != SH_OP_NONE;
+}
+
 /* Sources that are listed come earlier, and so do the roots of views. */
 static enum shoal_status check_order(const struct sh_check *c)
 {
@@ -82,7 +88,7 @@ static enum shoal_status check_order(const struct sh_check *c)
     for (int i = -1; i < SH_MAX_SRC; i++) {
         const int32_t s = i < 0 ? t->view_src : t->src[i];
         if (s < 0 || s == c->tensor) continue;
-        if (c->position[s] > c->node || c->position[sh_graph_root(g, s)] > c->node) {
+        if (is_later(c, s) || is_later(c, sh_graph_root(g, s))) {
             return sh_check_fail(c, SHOAL_ERR_FORMAT, "tensor %d, which it needs, is a later node",
                                  (int)s);
         }
