@@ -34,15 +34,16 @@ endif
 WERROR ?= -Werror
 
 STD := -std=c11 -D_GNU_SOURCE -ffp-contract=off -Isrc -Iinclude
-CODE := -g -fPIC -fvisibility=hidden -pthread
+CODE := -fPIC -fvisibility=hidden -pthread
 ifeq ($(ARCH),x86_64)
 CET := -fcf-protection
 endif
 
-CFG_release := -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong $(CET)
-CFG_debug := -O0 -fno-omit-frame-pointer
-CFG_asan := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
-CFG_tsan := -O1 -fno-omit-frame-pointer -fsanitize=thread
+# Sanitizers need line numbers only; tracking variables through instrumented kernels takes minutes.
+CFG_release := -g -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong $(CET)
+CFG_debug := -g -O0 -fno-omit-frame-pointer
+CFG_asan := -g1 -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+CFG_tsan := -g1 -O1 -fno-omit-frame-pointer -fsanitize=thread
 # -Wnull-dereference guesses from optimised code; instrumented code makes it guess wrong.
 ifneq ($(filter asan tsan,$(CFG)),)
 WARN := $(filter-out -Wnull-dereference,$(WARN))
