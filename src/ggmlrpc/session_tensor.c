@@ -167,6 +167,16 @@ enum shoal_status sh_session_free_buffer(struct sh_session *s, uint64_t size,
     return SHOAL_OK;
 }
 
+static enum shoal_status fill(struct sh_session *s, const struct sh_space_buffer *b, size_t offset,
+                              size_t bytes, struct shoal_error *err)
+{
+    sh_ticket t;
+    enum shoal_status st = sh_queue_fill(s->queue, b->buffer, offset, s->rq.value, bytes, &t, err);
+
+    if (t != 0) s->last = t;
+    return st;
+}
+
 enum shoal_status sh_session_buffer_clear(struct sh_session *s, uint64_t size,
                                           struct shoal_error *err)
 {
@@ -174,7 +184,7 @@ enum shoal_status sh_session_buffer_clear(struct sh_session *s, uint64_t size,
 
     (void)size;
     if (!b) return SHOAL_ERR_FORMAT;
-    return sh_queue_fill(s->queue, b->buffer, 0, s->rq.value, b->bytes, &s->last, err);
+    return fill(s, b, 0, b->bytes, err);
 }
 
 /* ---- tensors --------------------------------------------------------------------------------*/
@@ -348,9 +358,11 @@ enum shoal_status sh_session_copy_tensor(struct sh_session *s, uint64_t size,
               dst.offset < src.offset + src.bytes;
     // Bytes between strided rows belong to others: such a copy is left to the client.
     if (sh_tensor_contiguous(&src.shape) && !overlap) {
+        sh_ticket t;
         st = sh_queue_copy(s->queue, dst.where->buffer, dst.offset, src.where->buffer, src.offset,
-                           src.bytes, &s->last, err);
+                           src.bytes, &t, err);
         if (st) return st;
+        if (t != 0) s->last = t;
         a.result = 1;
     }
     return sh_session_answer(s, &a, err);
@@ -374,6 +386,5 @@ enum shoal_status sh_session_memset_tensor(struct sh_session *s, uint64_t size,
 
     (void)size;
     if (st) return st;
-    return sh_queue_fill(s->queue, at.where->buffer, at.offset, s->rq.value, (size_t)s->rq.size,
-                         &s->last, err);
+    return fill(s, at.where, at.offset, (size_t)s->rq.size, err);
 }
