@@ -2,8 +2,8 @@
  *
  * One line per node in execution order, columns aligned:
  *
- *     node  tensor  op            type    shape                 place         sources
- *       12      40  MUL_MAT       f32     [576,T<=512]          scratch       #3 blk.0.attn_q, #39
+ *     node  tensor  op             type    shape          place          sources
+ *       12      40  MUL_MAT        f32     [576,T<=512]   scratch        #3 blk.0.attn_q, #39
  *
  * T<=, O<=, R<= mark a symbolic extent and its maximum.  A place is "scratch", a buffer and an
  * offset ("1+4096"), or for views the root and the offset in it ("in #3+64").
