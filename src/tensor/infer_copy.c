@@ -56,8 +56,8 @@ static bool converts(enum sh_dtype from, enum sh_dtype to)
     }
 }
 
-/* Block types keep their blocks whole: rows packed, and rows of as many blocks where a type
- * changes. */
+/* Where a block type is converted, rows are packed and hold whole blocks.  (Tensors of block types
+ * always have packed rows.) */
 static bool check_copy(struct sh_infer *in, const struct sh_tensor *s, const struct sh_tensor *d)
 {
     const bool blocks = sh_dtype_is_block(s->dtype) || sh_dtype_is_block(d->dtype);
@@ -119,9 +119,6 @@ bool sh_infer_cont(struct sh_infer *in)
         if (!take_shape(in)) return false;
         if (!same_elements(s, in->claim)) return refuse_counts(in, s, in->claim);
     }
-    if (sh_dtype_is_block(s->dtype) && !sh_tensor_rows_packed(s)) {
-        return sh_infer_refuse(in, "blocks with gaps");
-    }
     return true;
 }
 
@@ -139,9 +136,6 @@ bool sh_infer_concat(struct sh_infer *in)
             return sh_infer_refuse(in, "dimension %d is %lld and %lld", d, (long long)a->ne[d],
                                    (long long)b->ne[d]);
         }
-    }
-    if (sh_dtype_is_block(a->dtype) && (!sh_tensor_rows_packed(a) || !sh_tensor_rows_packed(b))) {
-        return sh_infer_refuse(in, "blocks with gaps");
     }
     sh_infer_set_like(in, a);
     in->out.ne[dim] = a->ne[dim] + b->ne[dim];

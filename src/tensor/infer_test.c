@@ -3,7 +3,7 @@
  * rows__<name>() below is a row's cases.  The list of calls expands from the op table, so a row
  * without cases does not compile, and one with less than one accepted and two refused cases fails.
  * Everything accepted is validated as a whole graph too, once as it is and once with each claim of
- * its last node falsified.
+ * the last accepted node falsified.
  */
 #include "tensor/graph.h"
 
@@ -35,6 +35,7 @@ struct rows {
     struct sh_graph g;
     enum sh_op op;
     int n_accepted, n_refused;
+    int32_t last;                // accepted
     int32_t params[SH_N_PARAMS]; // of the next node; zeroed behind it
     struct sh_tensor shape;      // asked for, if `shaped`; forgotten behind it
     bool shaped;
@@ -108,6 +109,7 @@ static void gives(struct rows *r, int32_t number, enum sh_dtype dtype, int exten
     assert_string_equal(got, want);
     assert_true(t->flags & SH_TENSOR_COMPUTE);
     assert_int_equal(r->g.nodes[r->g.n_nodes - 1], number);
+    r->last = number;
     r->n_accepted++;
 }
 
@@ -225,6 +227,8 @@ static void rows__ADD_ID(struct rows *r)
     refuses(r, node(r, a, leaf(r, F32, 8, 4, 2, 1), ids, NO), "too many dimensions");
     refuses(r, node(r, a, b, leaf(r, F32, 2, 5, 1, 1), NO), "types");
     refuses(r, node(r, sym(r, F32, T, 2, 8, 2), b, sym(r, I32, O, 1, 2, 0), NO), "ids do not");
+    refuses(r, node(r, turned(r, leaf(r, F32, 2, 8, 1, 1)), b, leaf(r, I32, 2, 1, 1, 1), NO),
+            "rows with gaps");
 }
 
 static void like0_rows(struct rows *r, enum sh_dtype also, enum sh_dtype never)
@@ -357,6 +361,7 @@ static void rows__GLU(struct rows *r)
     refuses(r, node(r, leaf(r, BF16, 8, 1, 1, 1), NO, NO, NO), "types");
     refuses(r, node(r, turned(r, leaf(r, F32, 6, 8, 1, 1)), NO, NO, NO), "gaps");
     refuses(r, node(r, sym(r, F32, T, 1, 8, 0), sym(r, F32, O, 1, 8, 0), NO, NO), "dimension 1");
+    refuses(r, node(r, sym(r, F32, T, 0, 0, 0), NO, NO, NO), "symbolic length");
 }
 
 /* ---- along rows -----------------------------------------------------------------------------*/
@@ -421,6 +426,8 @@ static void rows__SOFT_MAX(struct rows *r)
     refuses(r, node(r, x, leaf(r, BF16, 8, 5, 1, 1), NO, NO), "types");
     f32_param(r, 1, 8.0f);
     refuses(r, node(r, x, NO, NO, NO), "bias without a mask");
+    refuses(r, node(r, sym(r, F32, T, 0, 0, 0), NO, NO, NO), "symbolic length");
+    packed_rows_only(r);
 }
 
 /* ---- copies and views -----------------------------------------------------------------------*/
@@ -443,6 +450,8 @@ static void rows__REPEAT(struct rows *r)
     refuses(r, node(r, leaf(r, F32, 8, 1, 1, 1), NO, NO, NO), "not its maximum");
     ask(r, F32, 8, INT64_MAX, 2, 1);
     refuses(r, node(r, leaf(r, F32, 8, 1, 1, 1), NO, NO, NO), "no lawful shape");
+    ask(r, F32, 8, 6, 1, 1);
+    refuses(r, node(r, turned(r, leaf(r, F32, 6, 8, 1, 1)), NO, NO, NO), "rows with gaps");
 }
 
 static void rows__CONCAT(struct rows *r)
@@ -487,6 +496,13 @@ static void rows__CPY(struct rows *r)
     refuses(r, sh_op_cast(&r->g, leaf(r, F32, 16, 2, 1, 1), Q4_0), "split blocks");
     refuses(r, node(r, sym(r, F32, T, 1, 8, 0), leaf(r, F32, 8, T_MAX, 1, 1), NO, NO), "elements");
     refuses(r, sh_op_cast(&r->g, leaf(r, F32, 256, 1, 1, 1), SH_DTYPE_IQ2_XS), "no conversion");
+    refuses(r, node(r, x, NO, NO, NO), "needs a type");
+    const int64_t half[] = {32, 2};
+    const size_t apart[] = {18, 72};
+    const int32_t table = leaf(r, Q4_0, 64, 4, 1, 1);
+    refuses(r,
+            node(r, leaf(r, F32, 32, 2, 1, 1), sh_op_view(&r->g, table, 2, half, apart, 0), NO, NO),
+            "not contiguous");
 }
 
 static void rows__CONT(struct rows *r)
@@ -589,6 +605,7 @@ static void rows__GET_ROWS(struct rows *r)
     refuses(r, node(r, sym(r, F32, T, 2, 1, 4), leaf(r, I32, 2, T_MAX, 1, 1), NO, NO),
             "do not match");
     refuses(r, node(r, turned(r, leaf(r, F32, 6, 8, 1, 1)), ids, NO, NO), "gaps");
+    refuses(r, node(r, sym(r, F32, T, 0, 0, 0), ids, NO, NO), "symbolic length");
 }
 
 static void rows__SET_ROWS(struct rows *r)
@@ -619,6 +636,8 @@ static void rows__SET_ROWS(struct rows *r)
         r,
         node(r, leaf(r, F32, 32, 5, 4, 6), leaf(r, I32, 5, 3, 3, 1), leaf(r, F32, 32, 9, 4, 6), NO),
         "do not match the rows");
+    refuses(r, node(r, turned(r, leaf(r, F32, 5, 32, 1, 1)), ids, to, NO), "rows with gaps");
+    refuses(r, node(r, x, ids, turned(r, leaf(r, F16, 9, 32, 1, 1)), NO), "rows with gaps");
 }
 
 /* ---- products -------------------------------------------------------------------------------*/
@@ -734,6 +753,12 @@ static void rows__ROPE(struct rows *r)
     rope_params(r, 16, SH_ROPE_NORM);
     f32_param(r, 7, 1.0f); // extension without an original context
     refuses(r, node(r, x, pos, NO, NO), "context extension from 0");
+    rope_params(r, 16, SH_ROPE_NORM);
+    r->params[6] = 0x7f800000; // an infinite scale
+    refuses(r, node(r, x, pos, NO, NO), "not finite");
+    refuses(r, rope(r, 2, SH_ROPE_NORM, sym(r, F32, T, 0, 0, 0), leaf(r, I32, 1, 1, 1, 1), NO),
+            "symbolic length");
+    refuses(r, rope(r, 8, SH_ROPE_NORM, turned(r, leaf(r, F32, 6, 8, 5, 1)), pos, NO), "gaps");
 }
 
 static void rows__FLASH_ATTN_EXT(struct rows *r)
@@ -765,6 +790,8 @@ static void rows__FLASH_ATTN_EXT(struct rows *r)
             node(r, sym(r, F32, T, 1, 32, 0), leaf(r, F16, 32, 70, 1, 1),
                  leaf(r, F16, 32, 70, 1, 1), NO),
             "symbolic extent");
+    refuses(r, node(r, q, k, v, turned(r, leaf(r, F16, 5, 70, 1, 1))), "mask is not contiguous");
+    refuses(r, node(r, turned(r, leaf(r, F32, 5, 32, 8, 2)), k, v, mask), "rows with gaps");
 }
 
 /* ---- shoal's own ----------------------------------------------------------------------------*/
@@ -779,6 +806,7 @@ static void rows__EMBED(struct rows *r)
     refuses(r, node(r, table, tokens, sym(r, F32, T, 1, 32, 0), NO), "embedding rows");
     refuses(r, node(r, leaf(r, I32, 64, 100, 1, 1), tokens, NO, NO), "types");
     refuses(r, node(r, sym(r, F32, T, 1, 64, 0), tokens, NO, NO), "the table");
+    refuses(r, node(r, turned(r, leaf(r, F32, 9, 64, 1, 1)), tokens, NO, NO), "source 0 has rows");
 }
 
 static void rows__CACHE_PUT(struct rows *r)
@@ -798,6 +826,7 @@ static void rows__CACHE_PUT(struct rows *r)
     refuses(r, node(r, cache, x, sym(r, I32, T, 1, 3, 0), table), "rows is");
     refuses(r, node(r, cache, x, rows, leaf(r, F32, 8, 2, 1, 1)), "the table");
     refuses(r, node(r, cache, x, rows, NO), "missing");
+    refuses(r, node(r, cache, sym(r, F16, T, 1, 32, 0), rows, table), "types");
 }
 
 static int32_t attn(struct rows *r, int32_t q, int32_t k, int32_t v, int32_t rows, int32_t sinks,
@@ -825,6 +854,12 @@ static void rows__CACHE_ATTN(struct rows *r)
     refuses(r, attn(r, q, k, v, sym(r, I32, R, 1, 4, 0), NO, 2, 0), "rows is");
     refuses(r, attn(r, q, k, v, rows, leaf(r, F32, 5, 1, 1, 1), 2, 0), "sinks is");
     refuses(r, attn(r, q, k, v, rows, NO, 2, -1), "window -1");
+    refuses(r, attn(r, sym(r, F16, T, 2, 16, 6), k, v, rows, NO, 2, 0), "types");
+    refuses(r, attn(r, q, k, v, rows, leaf(r, F16, 6, 1, 1, 1), 2, 0), "types");
+    refuses(r, attn(r, leaf(r, F32, 16, 6, T_MAX, 2), k, v, rows, NO, 2, 0), "q is");
+    const int32_t src[] = {q, k, v, rows, leaf(r, F32, 8, 2, 1, 1)};
+    r->params[4] = 2;
+    refuses(r, sh_op_node(&r->g, r->op, 5, src, r->params), "the table is");
 }
 
 static int32_t rotate(struct rows *r, int32_t cache, int32_t pages, int32_t factors, int n_heads,
@@ -850,6 +885,8 @@ static void rows__CACHE_ROTATE(struct rows *r)
     refuses(r, rotate(r, k, leaf(r, I32, 3, 2, 1, 1), NO, 2, SH_ROPE_NEOX), "pages is [3");
     refuses(r, rotate(r, leaf(r, F16, 32, 63, 3, 1), pages, NO, 2, SH_ROPE_NEOX), "the cache is");
     refuses(r, rotate(r, leaf(r, Q8_0, 32, 64, 3, 1), pages, NO, 2, SH_ROPE_NEOX), "the cache is");
+    refuses(r, rotate(r, k, leaf(r, F32, 2, 2, 1, 1), NO, 2, SH_ROPE_NEOX), "types");
+    refuses(r, rotate(r, k, pages, leaf(r, F16, 8, 1, 1, 1), 2, SH_ROPE_NEOX), "types");
 }
 
 static void rows__STATE_CONV(struct rows *r)
@@ -863,6 +900,7 @@ static void rows__STATE_CONV(struct rows *r)
     refuses(r, node(r, x, w, leaf(r, F32, 4, 12, 5, 1), states), "the state is");
     refuses(r, node(r, x, w, state, leaf(r, I32, 3, 2, 1, 1)), "states is");
     refuses(r, node(r, leaf(r, F16, 12, 3, 1, 1), w, state, states), "types");
+    refuses(r, node(r, leaf(r, F32, 12, 3, 2, 1), w, state, states), "x is");
 }
 
 static void rows__STATE_SCAN(struct rows *r)
@@ -909,6 +947,7 @@ static void rows__MUL_MAT_PART(struct rows *r)
     refuses(r, sh_op_mul_mat_part(&r->g, w, x, 32, 0, 0), "not segments");
     refuses(r, sh_op_mul_mat_part(&r->g, w, sym(r, F32, T, 1, 64, 0), 32, 384, 0), "x is [64");
     refuses(r, sh_op_mul_mat_part(&r->g, leaf(r, I32, 96, 7, 1, 1), x, 32, 384, 0), "types");
+    refuses(r, sh_op_mul_mat_part(&r->g, leaf(r, Q4_0, 96, 7, 2, 1), x, 32, 384, 0), "w is");
 }
 
 static void rows__TOP_EXPERTS(struct rows *r)
@@ -944,6 +983,7 @@ static void rows__EXPERT_DOWN(struct rows *r)
     refuses(r, down(r, w, sym(r, F32, T, 2, 32, 2), ids, (int32_t[]){0, 32, 64, 0}), "act is");
     refuses(r, down(r, w, act, sym(r, I32, T, 1, 3, 0), (int32_t[]){0, 32, 64, 0}), "ids is");
     refuses(r, down(r, w, act, sym(r, F32, T, 1, 2, 0), (int32_t[]){0, 32, 64, 0}), "types");
+    refuses(r, down(r, leaf(r, Q4_0, 64, 7, 4, 2), act, ids, (int32_t[]){0, 32, 64, 0}), "w is");
 }
 
 static void rows__SHARD_SUM(struct rows *r)
@@ -998,10 +1038,10 @@ static void validates(struct rows *r, enum shoal_status want, const char *what)
     }
 }
 
-/* Each word of the last node's record that the rule determines, falsified once. */
+/* Each word of the last accepted record that the rule determines, falsified once. */
 static void falsify_last(struct rows *r)
 {
-    struct sh_tensor *t = &r->g.tensors[r->g.nodes[r->g.n_nodes - 1]];
+    struct sh_tensor *t = &r->g.tensors[r->last];
     const struct sh_tensor right = *t;
 
     t->ne[3] += 1;

@@ -95,7 +95,7 @@ static enum shoal_status check_root(const struct sh_check *c, const struct sh_te
         return sh_check_fail(c, SHOAL_ERR_FORMAT, "%zu bytes at %zu of a root of %zu", bytes,
                              t->view_offs, have);
     }
-    if (t->view_offs % alignment_of(t->dtype) != 0) {
+    if (t->view_offs % sh_dtype_info(t->dtype)->block_bytes != 0) {
         return sh_check_fail(c, SHOAL_ERR_FORMAT, "view offset %zu is not aligned for %s",
                              t->view_offs, sh_dtype_info(t->dtype)->name);
     }
