@@ -306,15 +306,38 @@ static void rope_neox_lanes(int64_t n, int64_t n_pairs, float *dst, const float 
 
 static void fill_rows(struct sh_kernels *k)
 {
-#define SLOT(name) k->name = name##_lanes;
-    SLOT(add)
-    SLOT(sub)
-    SLOT(mul) SLOT(div) SLOT(scale) SLOT(clamp) SLOT(add_scaled) SLOT(relu) SLOT(sigmoid) SLOT(silu)
-        SLOT(gelu) SLOT(gelu_erf) SLOT(gelu_quick) SLOT(tanh) SLOT(exp) SLOT(softplus) SLOT(sqr)
-            SLOT(sqrt) SLOT(neg) SLOT(abs) SLOT(swiglu) SLOT(geglu) SLOT(reglu) SLOT(sum) SLOT(max)
-                SLOT(dot) SLOT(rms_norm) SLOT(layer_norm) SLOT(l2_norm) SLOT(soft_max)
-                    SLOT(rope_norm) SLOT(rope_neox)
-#undef SLOT
+    k->add = add_lanes;
+    k->sub = sub_lanes;
+    k->mul = mul_lanes;
+    k->div = div_lanes;
+    k->scale = scale_lanes;
+    k->clamp = clamp_lanes;
+    k->add_scaled = add_scaled_lanes;
+    k->relu = relu_lanes;
+    k->sigmoid = sigmoid_lanes;
+    k->silu = silu_lanes;
+    k->gelu = gelu_lanes;
+    k->gelu_erf = gelu_erf_lanes;
+    k->gelu_quick = gelu_quick_lanes;
+    k->tanh = tanh_lanes;
+    k->exp = exp_lanes;
+    k->softplus = softplus_lanes;
+    k->sqr = sqr_lanes;
+    k->sqrt = sqrt_lanes;
+    k->neg = neg_lanes;
+    k->abs = abs_lanes;
+    k->swiglu = swiglu_lanes;
+    k->geglu = geglu_lanes;
+    k->reglu = reglu_lanes;
+    k->sum = sum_lanes;
+    k->max = max_lanes;
+    k->dot = dot_lanes;
+    k->rms_norm = rms_norm_lanes;
+    k->layer_norm = layer_norm_lanes;
+    k->l2_norm = l2_norm_lanes;
+    k->soft_max = soft_max_lanes;
+    k->rope_norm = rope_norm_lanes;
+    k->rope_neox = rope_neox_lanes;
 }
 
 #endif

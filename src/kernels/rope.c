@@ -113,6 +113,29 @@ void sh_rope_frequencies(const struct sh_rope_params *p, double *inv_freq)
     }
 }
 
+/* sin r / r and cos r in powers of r^2; the first term left out is below 2^-60 at pi/4. */
+enum { SERIES_TERMS = 10 };
+static const double SIN_SERIES[SERIES_TERMS] = {1.0,
+                                                -1.0 / 6.0,
+                                                1.0 / 120.0,
+                                                -1.0 / 5040.0,
+                                                1.0 / 362880.0,
+                                                -1.0 / 39916800.0,
+                                                1.0 / 6227020800.0,
+                                                -1.0 / 1307674368000.0,
+                                                1.0 / 355687428096000.0,
+                                                -1.0 / 121645100408832000.0};
+static const double COS_SERIES[SERIES_TERMS] = {1.0,
+                                                -1.0 / 2.0,
+                                                1.0 / 24.0,
+                                                -1.0 / 720.0,
+                                                1.0 / 40320.0,
+                                                -1.0 / 3628800.0,
+                                                1.0 / 479001600.0,
+                                                -1.0 / 87178291200.0,
+                                                1.0 / 20922789888000.0,
+                                                -1.0 / 6402373705728000.0};
+
 /* Both at once: x = k pi/2 + r, |r| <= pi/4. */
 static void sin_cos(double x, double *sine, double *cosine)
 {
@@ -125,11 +148,11 @@ static void sin_cos(double x, double *sine, double *cosine)
     r = fma(-k, HALF_PI_LO, r);
 
     const double z = r * r;
-    double s = 1.0, c = 1.0;
-    for (int i = 16; i >= 2; i -= 2)
-        s = 1.0 - s * (z / (i * (i + 1)));
-    for (int i = 17; i >= 1; i -= 2)
-        c = 1.0 - c * (z / (i * (i + 1)));
+    double s = 0.0, c = 0.0;
+    for (int i = SERIES_TERMS - 1; i >= 0; i--) {
+        s = s * z + SIN_SERIES[i];
+        c = c * z + COS_SERIES[i];
+    }
     s *= r;
 
     switch ((unsigned)(int64_t)k & 3u) {
