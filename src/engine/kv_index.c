@@ -2,8 +2,8 @@
  *
  * Per paged group: a reference count per page and a stack of free pages (lowest first, so that a
  * fresh sequence gets ascending cells).  Per sequence and group: the page of each 64 positions.
- * Per recurrent group: states are single owner; a sequence keeps the state of its last confirmed
- * position and the one that the newest run writes.
+ * Per recurrent group: states are counted the same way; a sequence keeps the state of its last
+ * confirmed position and those that runs since then write.
  */
 #include "engine/kv_index.h"
 
@@ -365,6 +365,14 @@ void sh_kv_confirm(struct sh_kv_index *x, int32_t seq, int64_t length, struct sh
     }
 }
 
+// Which kept state has seen exactly the first n positions, -1 if none.
+static int state_at(const struct seq *q, int64_t n)
+{
+    for (int i = q->n_states - 1; i >= 0; i--)
+        if (q->states[i].length == n) return i;
+    return -1;
+}
+
 enum shoal_status sh_kv_truncate(struct sh_kv_index *x, int32_t seq, int64_t length,
                                  struct sh_edits *e, struct shoal_error *err)
 {
@@ -378,9 +386,8 @@ enum shoal_status sh_kv_truncate(struct sh_kv_index *x, int32_t seq, int64_t len
                        (long long)q->length, (long long)length);
     }
     if (x->state_group >= 0) {
-        while (n > 0 && q->states[n - 1].length > length)
-            n--;
-        if (n == 0 || q->states[n - 1].length != length) {
+        n = state_at(q, length) + 1;
+        if (n == 0) {
             return sh_fail(err, SHOAL_ERR_STATE, "kv: no recurrent state was kept at position %lld",
                            (long long)length);
         }
@@ -410,9 +417,9 @@ static enum shoal_status can_fork(const struct sh_kv_index *x, const struct seq 
                        (long long)n, (long long)q->confirmed);
     }
     for (int g = 0; g < x->n_groups; g++) {
-        if (x->pool[g].kind == SH_GROUP_STATE) {
-            return sh_fail(err, SHOAL_ERR_STATE,
-                           "kv: a prefix of a recurrent model cannot be shared");
+        if (x->pool[g].kind == SH_GROUP_STATE && state_at(q, n) < 0) {
+            return sh_fail(err, SHOAL_ERR_STATE, "kv: no recurrent state was kept at position %lld",
+                           (long long)n);
         }
         if (x->pool[g].kind != SH_GROUP_WINDOW || n == 0) continue;
         const int64_t from = n > x->pool[g].window ? (n - x->pool[g].window) / SH_PAGE : 0;
@@ -437,7 +444,7 @@ enum shoal_status sh_kv_fork(struct sh_kv_index *x, int32_t from, int64_t n, int
     if (!st && !edits_reserve(e, 1 + 2 * x->n_groups))
         st = sh_fail(err, SHOAL_ERR_NOMEM, "kv: no memory for edits");
     for (int g = 0; g < x->n_groups && rest && !st; g++) {
-        if (x->pool[g].n_free < 1)
+        if (paged(&x->pool[g]) && x->pool[g].n_free < 1)
             st = sh_fail(err, SHOAL_ERR_LIMIT, "kv: no page is free for a copy");
     }
     if (!st) st = sh_kv_open(x, q->start, seq, err);
@@ -445,7 +452,13 @@ enum shoal_status sh_kv_fork(struct sh_kv_index *x, int32_t from, int64_t n, int
     r = &x->seq[*seq];
     edit(e, (struct sh_prelude){
                 .kind = SH_PRELUDE_FORK, .seq = *seq, .from = from, .end = whole * SH_PAGE});
+    if (x->state_group >= 0) { // a state is never changed in place: both may read it
+        const struct state_at s = q->states[state_at(q, n)];
+        r->states[0] = s;
+        if (s.state >= 0) x->pool[x->state_group].refs[s.state]++;
+    }
     for (int g = 0; g < x->n_groups; g++) {
+        if (!paged(&x->pool[g])) continue;
         for (int64_t i = 0; i < whole; i++) {
             r->page[g][i] = q->page[g][i];
             if (r->page[g][i] >= 0) x->pool[g].refs[r->page[g][i]]++;

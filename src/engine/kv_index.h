@@ -53,7 +53,8 @@ void sh_kv_confirm(struct sh_kv_index *x, int32_t seq, int64_t length, struct sh
 SHOAL_NODISCARD enum shoal_status sh_kv_truncate(struct sh_kv_index *x, int32_t seq, int64_t length,
                                                  struct sh_edits *e, struct shoal_error *err);
 /* A new sequence that shares the first n positions of `from` (whole pages shared, the rest
- * copied).  Not possible beyond what every group still holds: ERR_STATE. */
+ * copied; recurrent groups need a state kept exactly there).  Not possible beyond what every group
+ * still holds: ERR_STATE. */
 SHOAL_NODISCARD enum shoal_status sh_kv_fork(struct sh_kv_index *x, int32_t from, int64_t n,
                                              int32_t *seq, struct sh_edits *e,
                                              struct shoal_error *err);

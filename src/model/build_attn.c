@@ -133,6 +133,20 @@ int32_t sh_build_rope_factors(struct sh_build *b)
     return w;
 }
 
+// The table of a group: one leaf, shared by its layers.
+static int32_t table_of(struct sh_build *b, int group)
+{
+    struct sh_graph *g = b->g;
+
+    for (int32_t i = 0; i < g->n_tensors; i++) {
+        const struct sh_tensor *t = &g->tensors[i];
+        if (t->leaf < 0 || g->leaves[t->leaf].kind != SH_LEAF_TABLE) continue;
+        if (g->leaves[t->leaf].group == group) return i;
+    }
+    return sh_leaf_table(g, group, (b->limits->n_positions + SH_PAGE - 1) / SH_PAGE,
+                         b->limits->n_seqs);
+}
+
 int32_t sh_build_attention(struct sh_build *b, int32_t a, const struct sh_build_attn *o)
 {
     struct sh_graph *g = b->g;
@@ -161,8 +175,7 @@ int32_t sh_build_attention(struct sh_build *b, int32_t a, const struct sh_build_
     x.k = sh_op_reshape(g, x.k, 2, (const int64_t[2]){own_kv * h.dk, g->max.t});
 
     rows = sh_leaf_input(g, SH_INPUT_ROWS, 0);
-    table = sh_leaf_table(g, o->group, (b->limits->n_positions + SH_PAGE - 1) / SH_PAGE,
-                          b->limits->n_seqs);
+    table = table_of(b, o->group);
     kc = sh_leaf_cache(g, SH_LEAF_CACHE_K, o->group, (int)b->layer, b->limits->cache_type,
                        own_kv * h.dk, b->limits->pages[o->group]);
     vc = sh_leaf_cache(g, SH_LEAF_CACHE_V, o->group, (int)b->layer, b->limits->cache_type,

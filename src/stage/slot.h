@@ -22,6 +22,8 @@ struct sh_slot {
     int64_t start_ns;
     int32_t n_wanted;
 
+    struct sh_collective collective; /* of this run, where the stage is a shard */
+
     int32_t *tokens;               /* [T] */
     int32_t *pos;                  /* [T][4] */
     int32_t *rows;                 /* [T][4] */

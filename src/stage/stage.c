@@ -34,7 +34,9 @@ struct sh_stage {
     struct sh_slot *slots;
     int oldest, n_in_flight;
     uint64_t next_number;
-    struct sh_candidate *work; /* [n_vocab] */
+    struct sh_collective collective; /* ops NULL: not a shard */
+    uint64_t n_runs;                 /* over all epochs; the same on all shards */
+    struct sh_candidate *work;       /* [n_vocab] */
 };
 
 /* ---- making --------------------------------------------------------------------------------- */
@@ -51,7 +53,12 @@ static enum shoal_status find_roles(struct sh_stage *s, struct shoal_error *err)
         const struct sh_leaf *l = t->leaf < 0 ? NULL : &s->graph.leaves[t->leaf];
         if (t->flags & SH_TENSOR_OUTPUT) s->output = i;
         if (l && l->kind == SH_LEAF_INPUT) s->input[l->input] = i;
-        if (l && l->kind == SH_LEAF_TABLE) s->table_leaf[l->group] = i;
+        if (l && l->kind == SH_LEAF_TABLE) {
+            if (s->table_leaf[l->group] >= 0) {
+                return sh_fail(err, SHOAL_ERR_ARG, "stage: group %d has two tables", l->group);
+            }
+            s->table_leaf[l->group] = i;
+        }
     }
     for (int32_t i = 0; i < s->rotate.n_tensors; i++) {
         const struct sh_tensor *t = &s->rotate.tensors[i];
@@ -124,6 +131,8 @@ enum shoal_status sh_stage_create(struct sh_stage **out, const struct sh_stage_d
         s->has_rotate = s->rotate.n_nodes > 0;
     }
     s->desc.graph = s->desc.rotate = NULL;
+    if (desc->collective) s->collective = *desc->collective;
+    s->desc.collective = NULL;
     st = find_roles(s, err);
     if (!st) st = sh_device_info(desc->device, &s->info, err);
     if (!st) st = sh_queue_create(desc->device, &s->queue, err);
@@ -285,9 +294,12 @@ static enum shoal_status run_here(struct sh_stage *s, int index, const struct sh
         const size_t width = (size_t)s->graph.tensors[s->input[SH_INPUT_HIDDEN]].ne[0];
         st = write_input(s, index, SH_INPUT_HIDDEN, hidden, t * width * sizeof(float), err);
     }
-    if (s->desc.collective) s->desc.collective->step = step->number;
-    if (!st)
-        st = sh_queue_submit(s->queue, s->exec, index, &e, s->desc.collective, &slot->run, err);
+    slot->collective = s->collective;
+    slot->collective.step = s->n_runs++;
+    if (!st) {
+        st = sh_queue_submit(s->queue, s->exec, index, &e,
+                             s->collective.ops ? &slot->collective : NULL, &slot->run, err);
+    }
     slot->ticket = slot->run;
     if (!st && rows_out > 0) {
         st = sh_queue_read_tensor(s->queue, s->exec, index, s->output, 0, slot->output,

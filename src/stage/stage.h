@@ -63,9 +63,9 @@ struct sh_stage_desc {
     bool last;                /* OUTPUT is logits [V,O] */
     int n_groups;
     struct sh_kv_group groups[SH_GROUPS_MAX];
-    struct sh_step_limits limits;     /* pages, positions, sequences, rows */
-    int n_slots;                      /* steps in flight */
-    struct sh_collective *collective; /* of a shard, else NULL */
+    struct sh_step_limits limits;           /* pages, positions, sequences, rows */
+    int n_slots;                            /* steps in flight */
+    const struct sh_collective *collective; /* of a shard, copied; else NULL */
 };
 
 struct sh_stage_memory { /* bytes on the device */
