@@ -331,7 +331,13 @@ float *rig_logits(int64_t n)
 
 void rig_reference(struct tm_model *m, const int32_t *ids, int64_t n, float *logits)
 {
-    const struct rig_options o = {0};
+    rig_reference_cached(m, ids, n, logits, false);
+}
+
+void rig_reference_cached(struct tm_model *m, const int32_t *ids, int64_t n, float *logits,
+                          bool cache_f32)
+{
+    const struct rig_options o = {.cache_f32 = cache_f32};
     struct rig r;
 
     rig_open(&r, m, &o);

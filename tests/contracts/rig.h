@@ -73,6 +73,8 @@ void rig_expect_equal(const char *what, const float *have, const float *want, in
 double rig_nmse(const float *have, const float *want, int64_t n);
 /* Logits of a lone token-by-token run in one whole stage: what everything is compared with. */
 void rig_reference(struct tm_model *m, const int32_t *ids, int64_t n, float *logits);
+void rig_reference_cached(struct tm_model *m, const int32_t *ids, int64_t n, float *logits,
+                          bool cache_f32);
 float *rig_logits(int64_t n); /* [n][n_vocab of all test models], freed with sh_free */
 
 #endif
