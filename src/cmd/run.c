@@ -1,0 +1,178 @@
+/* cmd/run.c - `shoal run`: open a model over machines, continue a prompt, tell how it went. */
+#include "cmd/run_priv.h"
+
+#include <math.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "cmd/commands.h"
+#include "cmd/interrupt.h"
+#include "cmd/progress.h"
+
+static void on_loading(void *self, uint64_t done, uint64_t total)
+{
+    sh_progress_step(self, done, total);
+}
+
+static bool on_stop(void *self)
+{
+    (void)self;
+    return sh_interrupted();
+}
+
+static void cancel_engine(void *arg)
+{
+    sh_engine_cancel(arg);
+}
+
+struct machines { /* the lists of the command line as the host takes them */
+    char text[SH_ARG_WORDS_MAX][300];
+    const char *server[SH_ARG_WORDS_MAX];
+    int64_t layers[SH_HOST_DEVICES_MAX + 1];
+    int n_layers;
+};
+
+static enum shoal_status list_machines(const struct sh_run_options *o, struct machines *m,
+                                       struct shoal_error *err)
+{
+    int64_t v;
+
+    if (o->servers.n >= SH_HOST_DEVICES_MAX)
+        return sh_fail(err, SHOAL_ERR_LIMIT, "--rpc: %d workers are more than %d", o->servers.n,
+                       SH_HOST_DEVICES_MAX - 1);
+    for (int i = 0; i < o->servers.n; i++) {
+        const struct sh_str s = o->servers.word[i];
+        if (s.len >= sizeof m->text[i])
+            return sh_fail(err, SHOAL_ERR_ARG, "--rpc: an address of %zu letters is too long",
+                           s.len);
+        memcpy(m->text[i], s.ptr, s.len);
+        m->text[i][s.len] = '\0';
+        m->server[i] = m->text[i];
+    }
+    for (int i = 0; i < o->layers.n; i++) {
+        for (const char *at = o->layers.text[i]; sh_arg_number_next(&at, &v);) {
+            if (m->n_layers <= SH_HOST_DEVICES_MAX) m->layers[m->n_layers++] = v;
+        }
+    }
+    return SHOAL_OK;
+}
+
+static int64_t rows_per_step(const struct sh_run_options *o)
+{
+    if (!o->n_batch || !o->n_ubatch) return o->n_batch + o->n_ubatch;
+    return o->n_batch < o->n_ubatch ? o->n_batch : o->n_ubatch;
+}
+
+static enum shoal_status open_host(struct sh_run *r, struct machines *m, struct shoal_error *err)
+{
+    const struct sh_run_options *o = &r->o;
+    struct sh_progress progress;
+    struct sh_host_options h = {
+        .model_path = o->model,
+        .n_servers = o->servers.n,
+        .servers = m->server,
+        .with_local = o->with_local,
+        .n_layers_given = m->n_layers,
+        .layers = m->layers,
+        .n_threads = o->n_threads > 0 ? (int)o->n_threads : 0,
+        .cache_f32 = o->cache_k == 1,
+        .rows_max = rows_per_step(o),
+        .step_timeout_ms = o->step_timeout_s > 0 ? (int64_t)ceil(o->step_timeout_s * 1000) : 0,
+        .progress = on_loading,
+        .stop = on_stop,
+        .self = &progress};
+    enum shoal_status st = sh_run_choose_ctx(r, &h.n_ctx, err);
+
+    if (st) return st;
+    sh_progress_init(&progress, "loading", true);
+    st = sh_host_open(&r->host, &h, err);
+    sh_progress_end(&progress);
+    return st;
+}
+
+static enum shoal_status open_model(struct sh_run *r, struct shoal_error *err)
+{
+    const int64_t began = sh_now_ns(&sh_clock_system);
+    struct machines *m = sh_calloc(1, sizeof *m);
+    enum shoal_status st;
+
+    if (!m) return sh_fail(err, SHOAL_ERR_NOMEM, "no memory for the list of machines");
+    st = list_machines(&r->o, m, err);
+    if (!st) st = open_host(r, m, err);
+    sh_free(m);
+    if (st) return st;
+    r->vocab = sh_host_vocab(r->host);
+    r->n_ctx = sh_host_n_ctx(r->host);
+    st = sh_engine_create(&r->engine, sh_host_pipeline(r->host), r->n_ctx, err);
+    if (st) return st;
+    sh_interrupt_call(cancel_engine, r->engine);
+    r->load_ns = sh_now_ns(&sh_clock_system) - began;
+    sh_traffic_take(&r->loaded, r->host);
+    return SHOAL_OK;
+}
+
+static enum shoal_status work(struct sh_run *r, struct shoal_error *err)
+{
+    const bool talks = !r->o.json && r->o.timings;
+    enum shoal_status st;
+
+    if (r->o.perplexity) {
+        if (talks) sh_run_show_plan(r);
+        return sh_run_perplexity(r, err);
+    }
+    st = sh_run_read_prompt(r, err);
+    if (!st) st = sh_run_choose_sampler(r, err);
+    if (st) return st;
+    if (talks) sh_run_show_plan(r);
+    if (r->o.n_predict != 0 && r->sampler.temp > 0) sh_say("seed %u", r->seed);
+    return sh_run_generate(r, err);
+}
+
+static void release(struct sh_run *r)
+{
+    sh_interrupt_call(NULL, NULL);
+    sh_engine_destroy(r->engine);
+    sh_host_close(r->host);
+    sh_buf_release(&r->prompt_text);
+    sh_buf_release(&r->text);
+    sh_ids_release(&r->prompt);
+    sh_ids_release(&r->ids);
+    sh_free(r);
+}
+
+int sh_cmd_run(int argc, char **argv)
+{
+    const int64_t began = sh_now_ns(&sh_clock_system);
+    struct sh_run *r = sh_calloc(1, sizeof *r);
+    struct shoal_error err = SHOAL_ERROR_INIT;
+    enum shoal_status st;
+    int code;
+
+    if (!r) {
+        sh_say("no memory");
+        return SH_EXIT_FAILED;
+    }
+    code = sh_run_options_parse(&r->o, argc, argv);
+    if (code != SH_PARSED) {
+        sh_free(r);
+        return code;
+    }
+    sh_console_log((enum sh_log_level)r->o.log_level, false);
+    st = open_model(r, &err);
+    if (!st) st = work(r, &err);
+    r->total_ns = sh_now_ns(&sh_clock_system) - began;
+    if (!st && sh_interrupted()) st = sh_fail(&err, SHOAL_ERR_CANCELLED, "interrupted");
+    if (!st) {
+        sh_traffic_take(&r->ended, r->host);
+        if (r->o.json) {
+            st = sh_run_write_json(r, &err);
+        } else if (r->o.timings) {
+            sh_run_show_timings(r);
+        }
+    }
+    // What has been printed ends in a line of its own before a message follows.
+    if (st && r->line_open && sh_stderr_is_terminal()) sh_say_text(SH_STR_LIT("\n"));
+    code = st ? sh_say_failure(st, &err) : 0;
+    release(r);
+    return code;
+}

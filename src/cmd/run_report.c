@@ -1,0 +1,129 @@
+/* cmd/run_report.c - plan and timings of a run, for people, on stderr. */
+#include "cmd/run_priv.h"
+
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "cmd/table.h"
+#include "kernels/kernels.h"
+
+void sh_traffic_take(struct sh_traffic *t, const struct sh_host *h)
+{
+    t->n = h ? sh_host_n_servers(h) : 0;
+    for (int i = 0; i < t->n; i++)
+        sh_host_network(h, i, &t->server[i]);
+}
+
+static double ms(int64_t ns)
+{
+    return (double)ns / (double)SH_MS;
+}
+
+/* ---- the plan ------------------------------------------------------------------------------- */
+
+// "layers 0-14, embedding", what a device has of the model.
+static struct sh_short show_part(const struct sh_host_device *d)
+{
+    struct sh_short s;
+
+    (void)snprintf(s.text, sizeof s.text, "%lld-%lld", (long long)d->layer_first,
+                   (long long)d->layer_last);
+    return s;
+}
+
+void sh_run_show_plan(const struct sh_run *r)
+{
+    struct sh_table t = sh_table_begin("lllrrr");
+    static const char *const titles[] = {"device", "layers", "and", "weights", "cache", "free"};
+
+    for (int i = 0; i < 6; i++)
+        sh_table_add(&t, "%s", titles[i]);
+    for (int i = 0; i < sh_host_n_devices(r->host); i++) {
+        struct sh_host_device d;
+        sh_host_device(r->host, i, &d);
+        sh_table_add(&t, "%s", d.device);
+        sh_table_add(&t, "%s", show_part(&d).text);
+        sh_table_add(&t, "%s%s%s", d.embed ? "embedding" : "", d.embed && d.head ? ", " : "",
+                     d.head ? "head" : "");
+        sh_table_add(&t, "%s", sh_show_bytes((double)d.weight_bytes).text);
+        sh_table_add(&t, "%s", sh_show_bytes((double)d.kv_bytes).text);
+        sh_table_add(&t, "%s", sh_show_bytes((double)d.memory_free).text);
+    }
+    sh_say("%s, context %lld, loaded in %.0f ms", r->o.model, (long long)r->n_ctx, ms(r->load_ns));
+    sh_table_end(&t, 2);
+}
+
+/* ---- timings -------------------------------------------------------------------------------- */
+
+static void add_timing(struct sh_table *t, const char *what, int64_t ns, int64_t n)
+{
+    sh_table_add(t, "%s", what);
+    sh_table_add(t, "%.2f ms", ms(ns));
+    if (n > 0 && ns > 0) {
+        sh_table_add(t, "%lld tokens", (long long)n);
+        sh_table_add(t, "%.2f ms per token", ms(ns) / (double)n);
+        sh_table_add(t, "%.2f tokens per second", (double)n * 1e9 / (double)ns);
+    } else {
+        for (int i = 0; i < 3; i++)
+            sh_table_add(t, "%s", "");
+    }
+}
+
+static int64_t prompt_tokens(const struct sh_run *r)
+{
+    return r->has_perplexity ? r->n_chunks * r->chunk_tokens : (int64_t)r->prompt.len;
+}
+
+/* Rows of one phase: what crossed the network between two moments, over `n` tokens. */
+static void add_traffic(struct sh_table *t, const char *phase, const struct sh_traffic *from,
+                        const struct sh_traffic *to, int64_t n)
+{
+    for (int i = 0; i < to->n; i++) {
+        const struct sh_host_network *b = &to->server[i];
+        static const struct sh_host_network zero = {.bytes_sent = 0};
+        const struct sh_host_network *a = from && i < from->n ? &from->server[i] : &zero;
+        const double per = n > 0 ? (double)n : 1;
+        sh_table_add(t, "%s", b->address);
+        sh_table_add(t, "%s", phase);
+        sh_table_add(t, "%s", sh_show_bytes((double)(b->bytes_sent - a->bytes_sent) / per).text);
+        sh_table_add(t, "%s",
+                     sh_show_bytes((double)(b->bytes_received - a->bytes_received) / per).text);
+        sh_table_add(t, "%.2f", (double)(b->round_trips - a->round_trips) / per);
+        sh_table_add(t, "%.2f", (double)(b->graphs_sent - a->graphs_sent) / per);
+    }
+}
+
+static void show_traffic(const struct sh_run *r)
+{
+    struct sh_table t = sh_table_begin("llrrrr");
+    static const char *const titles[] = {"network",     "",      "sent", "received",
+                                         "round trips", "graphs"};
+
+    for (int i = 0; i < 6; i++)
+        sh_table_add(&t, "%s", titles[i]);
+    if (r->o.stats) add_traffic(&t, "loading", NULL, &r->loaded, 0);
+    if (r->o.stats || r->done.n < 2) add_traffic(&t, "prompt", &r->loaded, &r->prompted, 0);
+    if (r->done.n > 1) add_traffic(&t, "per token", &r->prompted, &r->ended, r->done.n - 1);
+    if (r->o.stats) add_traffic(&t, "in all", NULL, &r->ended, 0);
+    sh_table_end(&t, 2);
+}
+
+void sh_run_show_timings(const struct sh_run *r)
+{
+    struct sh_table t = sh_table_begin("lrrrr");
+
+    add_timing(&t, "load time", r->load_ns, 0);
+    add_timing(&t, "prompt eval time", r->done.prompt_ns, prompt_tokens(r));
+    if (!r->has_perplexity) add_timing(&t, "eval time", r->done.predict_ns, r->done.n - 1);
+    add_timing(&t, "total time", r->total_ns, 0);
+    sh_say_text(SH_STR_LIT("\n"));
+    sh_table_end(&t, 2);
+    if (r->ended.n > 0) show_traffic(r);
+    if (!r->has_perplexity && r->done.stop == SH_STOP_CONTEXT)
+        sh_say("the context of %lld tokens is full (-c makes it larger)", (long long)r->n_ctx);
+    if (!r->o.stats) return;
+    sh_say("kernels: %s; memory here: %s now, %s at most, besides the mapped file",
+           sh_isa_name(sh_isa_allowed()), sh_show_bytes((double)sh_mem_live_bytes()).text,
+           sh_show_bytes((double)sh_mem_peak_bytes()).text);
+}

@@ -1,0 +1,11 @@
+/* cmd/worker_address.h - an address that can be pasted on another machine. */
+#ifndef CMD_WORKER_ADDRESS_H
+#define CMD_WORKER_ADDRESS_H
+
+#include "net/address.h"
+
+/* `text` as sh_listener_address() would name it.  Where the host means "all interfaces", the
+ * address of one that is up takes its place, else this machine's name. */
+void sh_worker_address(const char *text, char out[SH_ADDRESS_TEXT_MAX]);
+
+#endif
