@@ -278,21 +278,32 @@ done:
     return st;
 }
 
-enum shoal_status sh_stage_share_caches(const struct sh_graph *from, struct sh_graph *to,
+// The leaf of `g` that holds the same thing, -1 if none.
+static int32_t same_leaf(const struct sh_graph *g, const struct sh_tensor *want,
+                         const struct sh_leaf *leaf)
+{
+    for (int32_t i = 0; i < g->n_tensors; i++) {
+        const struct sh_tensor *t = &g->tensors[i];
+        const struct sh_leaf *l = t->leaf < 0 ? NULL : &g->leaves[t->leaf];
+        if (!l || l->kind != leaf->kind || l->group != leaf->group || l->layer != leaf->layer)
+            continue;
+        if (l->kind != SH_LEAF_WEIGHT || strcmp(t->name, want->name) == 0) return i;
+    }
+    return -1;
+}
+
+enum shoal_status sh_stage_share_leaves(const struct sh_graph *from, struct sh_graph *to,
                                         struct shoal_error *err)
 {
     for (int32_t i = 0; i < to->n_tensors; i++) {
-        const struct sh_leaf *l = to->tensors[i].leaf < 0 ? NULL : &to->leaves[to->tensors[i].leaf];
+        const struct sh_tensor *t = &to->tensors[i];
+        const struct sh_leaf *l = t->leaf < 0 ? NULL : &to->leaves[t->leaf];
         int32_t k;
-        if (!l || l->kind != SH_LEAF_CACHE_K) continue;
-        for (k = 0; k < from->n_tensors; k++) {
-            const struct sh_tensor *t = &from->tensors[k];
-            const struct sh_leaf *f = t->leaf < 0 ? NULL : &from->leaves[t->leaf];
-            if (f && f->kind == l->kind && f->group == l->group && f->layer == l->layer) break;
-        }
-        if (k == from->n_tensors) {
-            return sh_fail(err, SHOAL_ERR_STATE, "stage: layer %d has no cache to rotate",
-                           l->layer);
+        if (!l || (l->kind != SH_LEAF_CACHE_K && l->kind != SH_LEAF_WEIGHT)) continue;
+        k = same_leaf(from, t, l);
+        if (k < 0) {
+            return sh_fail(err, SHOAL_ERR_STATE, "stage: layer %d: nothing to share with %s",
+                           l->layer, t->name);
         }
         sh_graph_place(to, i, from->tensors[k].buffer, from->tensors[k].offset);
     }

@@ -30,8 +30,8 @@ SHOAL_NODISCARD enum shoal_status sh_stage_place(struct sh_stage_buffers *b, str
                                                  const struct sh_weight_source *weights,
                                                  struct shoal_error *err);
 
-/* Give the cache leaves of `to` the places of the same leaves in `from`. */
+/* Give the caches and (whole) weights of `to` the places that they have in `from`. */
 SHOAL_NODISCARD enum shoal_status
-sh_stage_share_caches(const struct sh_graph *from, struct sh_graph *to, struct shoal_error *err);
+sh_stage_share_leaves(const struct sh_graph *from, struct sh_graph *to, struct shoal_error *err);
 
 #endif

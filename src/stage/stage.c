@@ -82,7 +82,7 @@ static enum shoal_status prepare(struct sh_stage *s, struct shoal_error *err)
     st = sh_exec_prepare(d->device, &s->exec, &s->graph, s->buffers.buffer, s->buffers.n,
                          d->n_slots, err);
     if (st || !s->has_rotate) return st;
-    st = sh_stage_share_caches(&s->graph, &s->rotate, err);
+    st = sh_stage_share_leaves(&s->graph, &s->rotate, err);
     s->rotate.n_buffers = s->buffers.n;
     if (!st) {
         st = sh_exec_prepare(d->device, &s->rotate_exec, &s->rotate, s->buffers.buffer,
