@@ -15,7 +15,6 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-#define LINES_PER_SECOND 10
 #define USER_TIMEOUT_MS 30000
 
 /* ---- shared by the sessions -----------------------------------------------------------------*/
@@ -79,7 +78,7 @@ void sh_server_log(struct sh_ggmlrpc_server *v, enum sh_log_level level, const c
         missed = v->n_unlogged;
         v->n_unlogged = 0;
     }
-    write = v->n_logged < LINES_PER_SECOND;
+    write = v->n_logged < v->opt.log_lines_max;
     if (write) {
         v->n_logged++;
     } else {
@@ -363,6 +362,7 @@ static void set_defaults(struct sh_ggmlrpc_server *v)
     if (o->window_bytes == 0) o->window_bytes = (size_t)640 << 10;
     if (o->graph_ns == 0) o->graph_ns = 600 * SH_SECOND;
     if (o->drain_ns == 0) o->drain_ns = 5 * SH_SECOND;
+    if (o->log_lines_max == 0) o->log_lines_max = 10;
     if (o->buffers_max <= 0 || o->buffers_max > SH_SPACE_BUFFERS_MAX) {
         o->buffers_max = SH_SPACE_BUFFERS_MAX;
     }

@@ -37,6 +37,7 @@ struct sh_ggmlrpc_server_options {
     int64_t graph_ns;    /* longest run of one graph; 0: 600 s */
     int64_t drain_ns;    /* time for commands under way after stop; 0: 5 s */
     int buffers_max;     /* of one client; 0: 4096, the most */
+    int log_lines_max;   /* per second, the others are counted; 0: 10 */
 };
 
 SHOAL_NODISCARD enum shoal_status
