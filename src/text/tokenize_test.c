@@ -19,6 +19,7 @@ static struct tiny t;
 #define UNK 259   /* <unk>, unknown */
 #define HE 260
 #define HEL 261
+#define OVER 262 /* k>l, control: overlaps THINK */
 
 static struct sh_vocab *bpe(void)
 {
@@ -30,6 +31,7 @@ static struct sh_vocab *bpe(void)
     tiny_add(&t, "<unk>", SH_TOKEN_UNKNOWN, 0);
     tiny_add(&t, "he", SH_TOKEN_NORMAL, 0);
     tiny_add(&t, "hel", SH_TOKEN_NORMAL, 0);
+    tiny_add(&t, "k>l", SH_TOKEN_CONTROL, 0);
     tiny_merge(&t, "h e");
     tiny_merge(&t, "he l");
     t.desc.roles[SH_ROLE_BOS] = X;
@@ -49,6 +51,7 @@ static void tokenize__special_tokens_need_permission(void **state)
     TINY_EXPECT(v, "<unk>", false, true, UNK);
     TINY_EXPECT(v, "<unk>", false, false, '<', 'u', 'n', 'k', '>');
     TINY_EXPECT(v, "<|x|>y<|x|>", false, true, XY, X); // the longest that starts leftmost
+    TINY_EXPECT(v, "hink>l<think>l", false, true, 'h', 'i', 'n', OVER, THINK, 'l');
     TINY_EXPECT(v, "h<think>el", false, true, 'h', THINK, 'e', 'l'); // no merging across
     tiny_expect(v, SH_STR_EMPTY, false, true, NULL, 0);
     sh_vocab_destroy(v);
@@ -125,8 +128,8 @@ static void tokenize__spaces_swallowed_by_special_tokens(void **state)
     tiny_add(&t, "[MASK]", SH_TOKEN_CONTROL, 0);
     t.desc.name = SH_STR_LIT("my-modern-bert");
     v = tiny_create(&t);
-    TINY_EXPECT(v, "h \n[MASK] l", false, true, 'h', 262, ' ', 'l');
-    TINY_EXPECT(v, " [MASK]", false, true, 262);
+    TINY_EXPECT(v, "h \n[MASK] l", false, true, 'h', 263, ' ', 'l');
+    TINY_EXPECT(v, " [MASK]", false, true, 263);
     sh_vocab_destroy(v);
 }
 

@@ -15,4 +15,4 @@ python3 -m venv "$tmp/venv"
 "$tmp/venv/bin/pip" download -q --no-deps --no-binary :all: "llama-cpp-python==$version" -d "$tmp"
 tar -xzf "$tmp"/llama_cpp_python-*.tar.gz --wildcards --strip-components=4 -C "$dir" \
     '*/vendor/llama.cpp/models/ggml-vocab-*'
-ls "$dir"/*.out | wc -l
+echo "$(ls "$dir"/*.out | wc -l) vocabularies with cases in $dir"

@@ -145,7 +145,10 @@ static void take_cases(struct vocab_file *f, size_t n, char **at)
     f->cases = sh_calloc(n, sizeof *f->cases);
     for (size_t i = 0; i < n; i++) {
         char *line = take_line(at, &len), *tab = line ? strchr(line, '\t') : NULL;
-        assert_non_null(tab);
+        if (!tab) {
+            fail_msg("case %zu is no case", i);
+            return;
+        }
         f->cases[i] =
             (struct vocab_case){.text = vocab_file_unescape(line + 4, (size_t)(tab - line) - 4),
                                 .ids = tab + 1,
@@ -157,10 +160,11 @@ static void take_cases(struct vocab_file *f, size_t n, char **at)
 static void take_section(struct vocab_file *f, char *line, size_t len, char **at)
 {
     char *const blank = strchr(line, ' ');
-    char *rest = blank + 1;
+    char *rest;
     struct sh_str word;
 
     assert_non_null(blank);
+    rest = blank + 1;
     *blank = '\0';
     word = (struct sh_str){rest, len - (size_t)(rest - line)};
     if (strcmp(line, "model") == 0)
