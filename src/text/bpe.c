@@ -65,16 +65,32 @@ static enum shoal_status add_symbols(struct sh_vocab *v, bool raw)
     return st;
 }
 
-/* Enter merge i, "left right". */
+/* The same for what a merge makes: most files list merges in the order of their tokens, so it is
+ * usually *near, the symbol of the merge before, or the one behind it.  (Not to be guessed where
+ * tokens share a text, of which the last counts.) */
+static enum shoal_status intern_near(struct sh_vocab *v, struct sh_str bytes, uint32_t *near)
+{
+    const struct sh_bpe *b = &v->bpe;
+    const bool unique = v->by_text.used == (size_t)v->n_tokens;
+
+    for (uint32_t s = *near; unique && s < *near + 2 && s < b->n_syms; s++) {
+        if (!b->syms[s].ptr || !sh_str_equal(b->syms[s], bytes)) continue;
+        *near = s;
+        return SHOAL_OK;
+    }
+    return intern(v, bytes, near);
+}
+
+/* Enter merge i, "left right"; *near is the symbol that the merge before made. */
 static enum shoal_status add_merge(struct sh_vocab *v, size_t i, struct sh_str merge, bool raw,
-                                   struct sh_buf *scratch, struct shoal_error *err)
+                                   uint32_t *near, struct sh_buf *scratch, struct shoal_error *err)
 {
     const char *space = merge.len > 1 ? memchr(merge.ptr + 1, ' ', merge.len - 1) : NULL;
     const size_t at = space ? (size_t)(space - merge.ptr) : 0;
     struct sh_str left = {merge.ptr, at}, right = {merge.ptr + at + 1, merge.len - at - 1};
     size_t n_left = left.len, n_right = right.len;
     bool clean = true, clean_too = true;
-    uint32_t a, b, joined;
+    uint32_t a, b;
     enum shoal_status st;
 
     if (!space || right.len == 0)
@@ -92,9 +108,9 @@ static enum shoal_status add_merge(struct sh_vocab *v, size_t i, struct sh_str m
     }
     st = intern(v, (struct sh_str){scratch->ptr, n_left}, &a);
     if (!st) st = intern(v, (struct sh_str){scratch->ptr + n_left, n_right}, &b);
-    if (!st) st = intern(v, (struct sh_str){scratch->ptr, n_left + n_right}, &joined);
+    if (!st) st = intern_near(v, (struct sh_str){scratch->ptr, n_left + n_right}, near);
     // Of equal pairs the first counts.
-    if (!st) (void)sh_pairmap_put(&v->bpe.merges, a, b, (uint32_t)i, joined);
+    if (!st) (void)sh_pairmap_put(&v->bpe.merges, a, b, (uint32_t)i, *near);
 
 done:
     return st ? sh_fail(err, st, "vocab: no memory for the merges") : SHOAL_OK;
@@ -106,13 +122,14 @@ enum shoal_status sh_bpe_build(struct sh_vocab *v, const struct sh_vocab_desc *d
     const bool raw = (pre_flags & SH_PRE_RAW) != 0;
     const size_t n = desc->merges ? desc->n_merges : 0;
     struct sh_buf scratch = SH_BUF_INIT;
+    uint32_t near = 0;
     enum shoal_status st = add_symbols(v, raw);
 
     v->bpe.flags = pre_flags;
     if (!st) st = sh_pairmap_init(&v->bpe.merges, n);
     if (st) return sh_fail(err, st, "vocab: no memory for %d tokens", v->n_tokens);
     for (size_t i = 0; !st && i < n; i++)
-        st = add_merge(v, i, desc->merges[i], raw, &scratch, err);
+        st = add_merge(v, i, desc->merges[i], raw, &near, &scratch, err);
     for (uint32_t i = 0; raw && i < v->bpe.n_syms; i++)
         sh_bars_note(v, v->bpe.syms[i]);
     sh_buf_release(&scratch);
