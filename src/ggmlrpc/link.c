@@ -418,8 +418,8 @@ static void *reader_thread(void *arg)
 
     for (;;) {
         struct sh_pace pace = sh_pace_rate(l->step_ns, SH_NO_DEADLINE, 0);
-        struct link_request *r;
-        uint64_t size;
+        struct link_request *r = NULL;
+        uint64_t size = 0;
         enum shoal_status st = read_header(l, &size, &err);
         if (!st) st = match_answer(l, size, &r, &err);
         if (!st) {
