@@ -48,7 +48,7 @@ struct sh_arg {
                         * Of a NOTE "[a|b]": taken if the next word is one of these. */
     size_t at;         /* of the field */
     double min, max;   /* of INT, REAL, BYTES and each of NUMBERS */
-    const char *help;  /* one sentence, with the default */
+    const char *help;  /* one sentence, with the default; NULL: --help is silent about it */
 };
 
 struct sh_command {

@@ -102,7 +102,7 @@ enum shoal_status sh_args_help(const struct sh_command *c, struct sh_buf *out)
     if (!st) st = sh_buf_append(out, "\n", 1);
     for (int i = 0; i < c->n_args && !st; i++) {
         const struct sh_arg *a = &c->args[i];
-        if (a->kind == SH_ARG_NOTE || a->kind == SH_ARG_REFUSED) continue;
+        if (a->kind == SH_ARG_NOTE || a->kind == SH_ARG_REFUSED || !a->help) continue;
         st =
             a->kind == SH_ARG_SECTION ? sh_buf_printf(out, "\n%s:\n", a->help) : add_option(out, a);
     }

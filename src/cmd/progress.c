@@ -6,7 +6,7 @@
 #include "base/clock.h"
 #include "cmd/console.h"
 
-#define PATIENCE_NS (500 * SH_MS)
+#define PATIENCE_NS SH_SECOND
 #define BAR_NS (50 * SH_MS)
 #define LINE_NS SH_SECOND
 #define BAR_CELLS 30

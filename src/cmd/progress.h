@@ -1,7 +1,7 @@
 /* cmd/progress.h - how far a long task has come: a bar on a terminal, a line now and then in a
  * pipe.
  *
- * Nothing is shown of what takes less than half a second.  Threads: one at a time.
+ * Nothing is shown of what takes less than a second.  Threads: one at a time.
  */
 #ifndef CMD_PROGRESS_H
 #define CMD_PROGRESS_H

@@ -120,7 +120,7 @@ static enum shoal_status work(struct sh_run *r, struct shoal_error *err)
         if (talks) sh_run_show_plan(r);
         return sh_run_perplexity(r, err);
     }
-    st = sh_run_read_prompt(r, err);
+    st = sh_run_tokenize(r, err);
     if (!st) st = sh_run_choose_sampler(r, err);
     if (st) return st;
     if (talks) sh_run_show_plan(r);
@@ -131,6 +131,7 @@ static enum shoal_status work(struct sh_run *r, struct shoal_error *err)
 static void release(struct sh_run *r)
 {
     sh_interrupt_call(NULL, NULL);
+    sh_logits_file_release(&r->logits);
     sh_engine_destroy(r->engine);
     sh_host_close(r->host);
     sh_buf_release(&r->prompt_text);
@@ -158,7 +159,9 @@ int sh_cmd_run(int argc, char **argv)
         return code;
     }
     sh_console_log((enum sh_log_level)r->o.log_level, false);
-    st = open_model(r, &err);
+    st = sh_logits_file_open(&r->logits, r->o.logits_out, &err);
+    if (!st) st = sh_run_read_text(r, &err);
+    if (!st) st = open_model(r, &err);
     if (!st) st = work(r, &err);
     r->total_ns = sh_now_ns(&sh_clock_system) - began;
     if (!st && sh_interrupted()) st = sh_fail(&err, SHOAL_ERR_CANCELLED, "interrupted");

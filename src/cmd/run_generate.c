@@ -8,7 +8,6 @@
 
 struct generation {
     struct sh_run *r;
-    struct sh_logits_file logits;
     struct sh_progress progress;
 };
 
@@ -24,7 +23,7 @@ static void on_logits(void *self, int64_t index, const float *logits, int32_t n_
     struct generation *g = self;
 
     (void)index;
-    sh_logits_file_add(&g->logits, logits, n_vocab);
+    if (!sh_logits_file_add(&g->r->logits, logits, n_vocab)) sh_engine_cancel(g->r->engine);
 }
 
 static void on_progress(void *self, int64_t done, int64_t total)
@@ -94,20 +93,16 @@ enum shoal_status sh_run_generate(struct sh_run *r, struct shoal_error *err)
                                      .progress = on_progress,
                                      .token = on_token,
                                      .self = &g};
-    struct sh_model_info info;
     enum shoal_status st = SHOAL_OK;
 
     if (r->o.verbose_prompt) show_prompt_ids(r);
     if (r->o.display_prompt && !r->o.json) st = display_prompt(r, err);
     if (st) return st;
-    sh_host_model_info(r->host, &info);
-    st = sh_logits_file_open(&g.logits, r->o.logits_out, (int32_t)info.n_vocab, r->engine, err);
-    if (st) return st;
     sh_engine_set_sampler(r->engine, &r->sampler, r->seed);
     sh_progress_init(&g.progress, "prompt", false);
     st = sh_generate(&task, &r->done, err);
     sh_progress_end(&g.progress);
-    st = sh_logits_file_close(&g.logits, st, err);
+    st = sh_logits_file_close(&r->logits, st, err);
     if (!st && r->done.stop == SH_STOP_CALLER) st = sh_fail(err, SHOAL_ERR_CANCELLED, "ended");
     if (r->ids.len == 0) sh_traffic_take(&r->prompted, r->host);
     if (r->line_open && !sh_interrupted()) {

@@ -55,17 +55,12 @@ static enum shoal_status read_chunk(struct sh_run *r, struct measure *m, int32_t
 static enum shoal_status tokenize_file(struct sh_run *r, struct sh_ids *ids,
                                        struct shoal_error *err)
 {
-    const char *path = r->o.perplexity;
-    struct sh_buf text = SH_BUF_INIT;
-    enum shoal_status st = sh_read_all(&text, path, SH_TOKENIZE_BYTES_MAX, err);
+    const struct sh_str text = {r->prompt_text.ptr ? r->prompt_text.ptr : "", r->prompt_text.len};
+    enum shoal_status st = sh_tokenize(r->vocab, text, true, false, ids, err);
 
-    if (!st)
-        st = sh_tokenize(r->vocab, (struct sh_str){text.ptr ? text.ptr : "", text.len}, true, false,
-                         ids, err);
     if (!st && (int64_t)ids->len < r->chunk_tokens)
-        st = sh_fail(err, SHOAL_ERR_ARG, "%s: has %zu tokens, a chunk takes %lld (-c N)", path,
-                     ids->len, (long long)r->chunk_tokens);
-    sh_buf_release(&text);
+        st = sh_fail(err, SHOAL_ERR_ARG, "%s: has %zu tokens, a chunk takes %lld (-c N)",
+                     r->o.perplexity, ids->len, (long long)r->chunk_tokens);
     return st;
 }
 

@@ -24,6 +24,23 @@ struct sh_traffic {
     struct sh_host_network server[SH_HOST_DEVICES_MAX];
 };
 
+/* run_logits.c: --logits-out.  Opened before the model is, so that a mistake shows at once. */
+struct sh_logits_file {
+    const char *path;
+    int fd;
+    uint8_t *row; /* one row as bytes */
+    enum shoal_status status;
+    struct shoal_error err;
+};
+/* `path` NULL: nothing is written and add() must not be called. */
+SHOAL_NODISCARD enum shoal_status sh_logits_file_open(struct sh_logits_file *f, const char *path,
+                                                      struct shoal_error *err);
+/* False when nothing can be written; close() then says why. */
+bool sh_logits_file_add(struct sh_logits_file *f, const float *logits, int32_t n_vocab);
+/* Done: `st` so far; a failure of the file is more telling than the feed's that it caused. */
+SHOAL_NODISCARD enum shoal_status
+sh_logits_file_close(struct sh_logits_file *f, enum shoal_status st, struct shoal_error *err);
+
 struct sh_run {
     struct sh_run_options o;
     struct sh_host *host;
@@ -33,7 +50,8 @@ struct sh_run {
     struct sh_sampler_params sampler;
     uint32_t seed;
 
-    struct sh_buf prompt_text; /* as it was tokenised; empty with --prompt-ids */
+    struct sh_logits_file logits;
+    struct sh_buf prompt_text; /* as it is tokenised; empty with --prompt-ids */
     struct sh_ids prompt;      /* ids */
     struct sh_ids ids;         /* what came */
     struct sh_buf text;        /* the same as text, where it is kept (--json) */
@@ -50,8 +68,9 @@ struct sh_run {
 
 void sh_traffic_take(struct sh_traffic *t, const struct sh_host *h);
 
-/* run_prompt.c */
-SHOAL_NODISCARD enum shoal_status sh_run_read_prompt(struct sh_run *r, struct shoal_error *err);
+/* run_prompt.c: the text (of the prompt or for --perplexity), then its ids. */
+SHOAL_NODISCARD enum shoal_status sh_run_read_text(struct sh_run *r, struct shoal_error *err);
+SHOAL_NODISCARD enum shoal_status sh_run_tokenize(struct sh_run *r, struct shoal_error *err);
 /* Command line, else the model file's own, else the default. */
 SHOAL_NODISCARD enum shoal_status sh_run_choose_sampler(struct sh_run *r, struct shoal_error *err);
 /* Most tokens of this run, as sh_host_options.n_ctx takes it.  Reads the head of the file. */
@@ -61,25 +80,6 @@ SHOAL_NODISCARD enum shoal_status sh_run_choose_ctx(struct sh_run *r, int64_t *n
 /* run_generate.c, run_perplexity.c: the work itself, results into *r. */
 SHOAL_NODISCARD enum shoal_status sh_run_generate(struct sh_run *r, struct shoal_error *err);
 SHOAL_NODISCARD enum shoal_status sh_run_perplexity(struct sh_run *r, struct shoal_error *err);
-
-/* run_logits.c */
-struct sh_logits_file {
-    const char *path;
-    int fd;
-    struct sh_engine *engine;
-    uint8_t *row; /* one row as bytes */
-    enum shoal_status status;
-    struct shoal_error err;
-};
-/* `path` NULL: nothing is written and add() must not be called. */
-SHOAL_NODISCARD enum shoal_status sh_logits_file_open(struct sh_logits_file *f, const char *path,
-                                                      int32_t n_vocab, struct sh_engine *engine,
-                                                      struct shoal_error *err);
-/* A failure is kept for close() and ends the feed. */
-void sh_logits_file_add(struct sh_logits_file *f, const float *logits, int32_t n_vocab);
-/* `st` so far; a failure of the file is more telling than the feed's that it caused. */
-SHOAL_NODISCARD enum shoal_status
-sh_logits_file_close(struct sh_logits_file *f, enum shoal_status st, struct shoal_error *err);
 
 /* run_report.c: on stderr. */
 void sh_run_show_plan(const struct sh_run *r);

@@ -52,12 +52,14 @@ static enum shoal_status add_unescaped(struct sh_buf *out, const char *s)
     return st;
 }
 
-static enum shoal_status read_text(struct sh_run *r, struct shoal_error *err)
+enum shoal_status sh_run_read_text(struct sh_run *r, struct shoal_error *err)
 {
     const struct sh_run_options *o = &r->o;
     struct sh_buf *text = &r->prompt_text;
     enum shoal_status st;
 
+    if (o->prompt_ids.n) return SHOAL_OK;
+    if (o->perplexity) return sh_read_all(text, o->perplexity, SH_TOKENIZE_BYTES_MAX, err);
     if (o->prompt_file) {
         st = sh_read_all(text, o->prompt_file, SH_TOKENIZE_BYTES_MAX, err);
         if (!st && text->len > 0 && text->ptr[text->len - 1] == '\n') text->ptr[--text->len] = '\0';
@@ -87,19 +89,15 @@ static enum shoal_status read_ids(struct sh_run *r, struct shoal_error *err)
     return SHOAL_OK;
 }
 
-enum shoal_status sh_run_read_prompt(struct sh_run *r, struct shoal_error *err)
+enum shoal_status sh_run_tokenize(struct sh_run *r, struct shoal_error *err)
 {
+    const struct sh_str text = {r->prompt_text.ptr ? r->prompt_text.ptr : "", r->prompt_text.len};
     enum shoal_status st;
 
     if (r->o.prompt_ids.n) {
         st = read_ids(r, err);
     } else {
-        st = read_text(r, err);
-        if (!st) {
-            const struct sh_buf *text = &r->prompt_text;
-            st = sh_tokenize(r->vocab, (struct sh_str){text->ptr ? text->ptr : "", text->len}, true,
-                             true, &r->prompt, err);
-        }
+        st = sh_tokenize(r->vocab, text, true, true, &r->prompt, err);
     }
     if (st) return st;
     if (r->prompt.len == 0)

@@ -51,6 +51,8 @@ static enum shoal_status add_row(struct sh_buf *out, const struct sh_table *t, c
                            right || last ? 0 : pad, "");
         *cell += strlen(*cell) + 1;
     }
+    while (!st && out->len > 0 && out->ptr[out->len - 1] == ' ')
+        out->len--;
     return st ? st : sh_buf_append(out, "\n", 1);
 }
 

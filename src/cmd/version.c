@@ -8,6 +8,12 @@
 #include "ggmlrpc/wire.h"
 #include "kernels/kernels.h"
 
+#if defined(__clang__)
+#define COMPILER "clang"
+#else
+#define COMPILER "gcc"
+#endif
+
 int sh_cmd_version(int argc, char **argv)
 {
     struct shoal_error err = SHOAL_ERROR_INIT;
@@ -24,9 +30,9 @@ int sh_cmd_version(int argc, char **argv)
                  "shoal %s\n"
                  "kernels: %s (this processor has %s)\n"
                  "speaks llama.cpp's RPC protocol, major %d\n"
-                 "built with %s\n",
+                 "built with %s %s\n",
                  shoal_version(), sh_isa_name(sh_isa_allowed()), sh_isa_name(sh_isa_detect()),
-                 SH_WIRE_MAJOR, __VERSION__);
+                 SH_WIRE_MAJOR, COMPILER, __VERSION__);
     st = sh_write_all(STDOUT_FILENO, "stdout", (struct sh_str){text, (size_t)n}, &err);
     return st ? sh_say_failure(st, &err) : 0;
 }

