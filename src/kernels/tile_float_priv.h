@@ -4,8 +4,8 @@
  * chains is one instruction, and several activation rows and tiles hide its latency.  A type is
  * a loader: STEP elements of LANES rows become STEP vectors of f32.
  *
- * Up to ROWS_MAX activation rows are served directly from registers, more of them from a scratch
- * of decoded tiles (see tile_q32_priv.h); the last tile may overlap the one before.  The last
+ * Up to DIRECT_MAX activation rows are served directly from registers, more of them from a
+ * scratch of decoded tiles (see tile_q32_priv.h).  The last
  * elements of a range that are no whole STEP are copied beside zeros first, and only they take
  * a step.
  */
@@ -19,7 +19,8 @@ enum {
     TILE_RUN = 256, /* elements decoded at a time, a multiple of STEP */
     TILE_ROWS = 4,  /* activation rows per pass */
     TILES = 2,
-    ROWS_MAX = 4,   /* activation rows of a direct pass */
+    ROWS_MAX = 8,   /* activation rows of a direct pass */
+    DIRECT_MAX = 8, /* activation rows that are served directly */
     ELEMENT_MAX = 4 /* bytes */
 };
 
@@ -87,8 +88,8 @@ TILE_INLINE void load_part(const struct typef t, const uint8_t *p, size_t s, int
 
 /* The activation rows of one pass. */
 struct pass {
-    const float *row[TILE_ROWS];
-    float *dst[2][TILE_ROWS]; /* where the outputs of tile n and row r begin */
+    const float *row[ROWS_MAX];
+    float *dst[2][ROWS_MAX]; /* where the outputs of tile n and row r begin */
 };
 
 /* Rows j.. of a job.  Where it has fewer, the last one stands in for the missing ones, and its
@@ -100,7 +101,7 @@ TILE_INLINE struct pass pass_from(const struct tile_job *job, int64_t j, int n_r
 
     TILE_UNROLL
     for (int r = 0; r < n_rows; r++) {
-        const size_t jr = (size_t)(j + r < job->n_act ? j + r : job->n_act - 1);
+        const size_t jr = tile_row_index(job, j + r);
         p.row[r] = (const float *)(job->act + jr * job->act_stride);
         p.dst[0][r] = job->dst + jr * job->dst_stride + at[0];
         p.dst[1][r] = job->dst + jr * job->dst_stride + at[1];
@@ -116,7 +117,7 @@ TILE_INLINE void directf(const struct typef t, const struct tile_job *job, int64
     const uint8_t *next = w + LANES * job->w_stride;
     const struct pass p = pass_from(job, j, n_rows, (const int64_t[2]){at, at});
     const int64_t whole = job->b0 + (job->b1 - job->b0) / STEP * STEP;
-    vf acc[TILE_ROWS], v[STEP];
+    vf acc[ROWS_MAX], v[STEP];
 
     TILE_UNROLL
     for (int r = 0; r < n_rows; r++)
@@ -150,14 +151,6 @@ TILE_INLINE void directf(const struct typef t, const struct tile_job *job, int64
         v_storef(p.dst[0][r], acc[r]);
 }
 
-TILE_INLINE void directf_all(const struct typef t, const struct tile_job *job, int n_rows)
-{
-    const int64_t last = job->n_out - LANES;
-
-    for (int64_t i = 0; i < job->n_out; i += LANES)
-        directf(t, job, i < last ? i : last, 0, n_rows);
-}
-
 /* ---- tiled -----------------------------------------------------------------------------------*/
 
 /* Decode n elements of `rows` rows at p, s apart; fetch as much from `next`. */
@@ -180,32 +173,32 @@ TILE_INLINE void fillf(const struct typef t, struct tilef *tile, const uint8_t *
     }
 }
 
-/* n_tiles filled tiles against TILE_ROWS activation rows, elements k0..k0+n-1. */
-TILE_INLINE void coref(const struct tilef *tile, int n_tiles, const struct pass *p, int64_t k0,
-                       int64_t n, vmask mask, bool first)
+/* The filled tiles against TILE_ROWS activation rows, elements k0..k0+n-1. */
+TILE_INLINE void coref(const struct tilef tile[TILES], const struct pass *p, int64_t k0, int64_t n,
+                       vmask mask, bool first)
 {
     vf acc[2][TILE_ROWS], w[2];
 
     TILE_UNROLL
-    for (int i = 0; i < n_tiles; i++) {
+    for (int i = 0; i < TILES; i++) {
         TILE_UNROLL
         for (int r = 0; r < TILE_ROWS; r++)
             acc[i][r] = first ? v_zerof() : v_load_masked(p->dst[i][r], mask);
     }
     for (int64_t k = 0; k < n; k++) {
         TILE_UNROLL
-        for (int i = 0; i < n_tiles; i++)
+        for (int i = 0; i < TILES; i++)
             w[i] = v_loadf(tile[i].w[k]);
         TILE_UNROLL
         for (int r = 0; r < TILE_ROWS; r++) {
             const vf x = v_spreadf(p->row[r] + k0 + k);
             TILE_UNROLL
-            for (int i = 0; i < n_tiles; i++)
+            for (int i = 0; i < TILES; i++)
                 acc[i][r] = v_fma(w[i], x, acc[i][r]);
         }
     }
     TILE_UNROLL
-    for (int i = 0; i < n_tiles; i++) {
+    for (int i = 0; i < TILES; i++) {
         TILE_UNROLL
         for (int r = 0; r < TILE_ROWS; r++)
             v_store_masked(p->dst[i][r], mask, acc[i][r]);
@@ -213,51 +206,25 @@ TILE_INLINE void coref(const struct tilef *tile, int n_tiles, const struct pass 
 }
 
 /* Outputs from at[0] and, with two tiles, from at[1]; `rows` of LANES exist. */
-TILE_INLINE void tiledf(const struct typef t, const struct tile_job *job, int n_tiles,
-                        const int64_t at[2], int64_t rows)
+TILE_INLINE void tiledf(const struct typef t, const struct tile_job *job, const int64_t at[2],
+                        int64_t rows)
 {
     const uint8_t *next =
-        job->w + (size_t)(at[0] + n_tiles * LANES) * job->w_stride + (size_t)job->b0 * t.bytes;
-    struct tilef tile[2];
+        job->w + (size_t)(at[0] + TILES * LANES) * job->w_stride + (size_t)job->b0 * t.bytes;
+    struct tilef tile[TILES];
 
     for (int64_t k = job->b0; k < job->b1; k += TILE_RUN) {
         const int64_t n = job->b1 - k < TILE_RUN ? job->b1 - k : TILE_RUN;
-        for (int i = 0; i < n_tiles; i++) {
+        for (int i = 0; i < TILES; i++) {
             const uint8_t *p = job->w + (size_t)at[i] * job->w_stride + (size_t)k * t.bytes;
             fillf(t, &tile[i], p, job->w_stride, rows, n, next);
             next += (size_t)n * LANES * t.bytes;
         }
         for (int64_t j = 0; j < job->n_act; j += TILE_ROWS) {
             const struct pass p = pass_from(job, j, TILE_ROWS, at);
-            coref(tile, n_tiles, &p, k, n, v_mask(rows), k == job->b0);
+            coref(tile, &p, k, n, v_mask(rows), k == job->b0);
         }
     }
-}
-
-/* The whole product. */
-TILE_INLINE void productf(const struct typef t, const struct tile_job *job)
-{
-    const int64_t last = job->n_out - LANES;
-    int64_t i = 0;
-
-    if (job->b0 == job->b1) {
-        tile_clear(job);
-        return;
-    }
-    if (job->n_out < LANES) {
-        tiledf(t, job, 1, (const int64_t[2]){0, 0}, job->n_out);
-        return;
-    }
-    if (job->n_act <= ROWS_MAX) {
-        if (job->n_act == 1) directf_all(t, job, 1);
-        if (job->n_act == 2) directf_all(t, job, 2);
-        if (job->n_act > 2) directf_all(t, job, 4);
-        return;
-    }
-    for (; i + LANES < job->n_out; i += 2 * LANES) {
-        tiledf(t, job, 2, (const int64_t[2]){i, i + LANES < last ? i + LANES : last}, LANES);
-    }
-    if (i < job->n_out) tiledf(t, job, 1, (const int64_t[2]){last, 0}, LANES);
 }
 
 /* ---- the types -------------------------------------------------------------------------------*/
@@ -268,13 +235,8 @@ TILE_INLINE void productf(const struct typef t, const struct tile_job *job)
     X(BF16, bf16, 2)
 
 #define X(id, name, size)                                                                          \
-    static void mm_##name(TILE_MM_ARGS)                                                            \
-    {                                                                                              \
-        static const struct typef TYPE = {.load = load_##name, .bytes = size};                     \
-        const struct tile_job job = TILE_JOB(1);                                                   \
-        (void)k_row;                                                                               \
-        productf(TYPE, &job);                                                                      \
-    }
+    static const struct typef TYPE_##id = {.load = load_##name, .bytes = size};                    \
+    TILE_TYPE(id, name, f, DIRECT_MAX, 1)
 TYPESF(X)
 #undef X
 

@@ -30,6 +30,15 @@
 #define TILE_UNROLL _Pragma("GCC unroll 16")
 #endif
 
+/* Clang sees through the transposition and would replace it by loads of single elements. */
+#if !defined(__clang__)
+#define TILE_OPAQUE(x) ((void)0)
+#elif defined(__AVX512F__)
+#define TILE_OPAQUE(x) __asm__("" : "+v"(x))
+#else
+#define TILE_OPAQUE(x) __asm__("" : "+x"(x))
+#endif
+
 #if defined(__AVX512F__)
 enum { LANES = 16 };
 typedef __m512i vi;
@@ -228,6 +237,9 @@ TILE_INLINE void v_load_rows(vi out[4], const uint8_t *p, size_t s)
     out[1] = v_unpackhi64(a, c);
     out[2] = v_unpacklo64(b, d);
     out[3] = v_unpackhi64(b, d);
+    TILE_UNROLL
+    for (int i = 0; i < 4; i++)
+        TILE_OPAQUE(out[i]);
 }
 
 /* Bytes 0..3 (first) or 12..15 (last) of 16 bytes of every row. */
@@ -277,13 +289,6 @@ struct tile_job {
         .act_stride = act_stride                                                                   \
     }
 
-/* An empty range of k: every output is +0. */
-TILE_INLINE void tile_clear(const struct tile_job *job)
-{
-    for (int64_t j = 0; j < job->n_act; j++)
-        memset(job->dst + (size_t)j * job->dst_stride, 0, (size_t)job->n_out * sizeof *job->dst);
-}
-
 /* Bring `bytes` bytes from p into the second-level cache. */
 TILE_INLINE void tile_prefetch(const uint8_t *p, size_t bytes)
 {
@@ -291,5 +296,113 @@ TILE_INLINE void tile_prefetch(const uint8_t *p, size_t bytes)
     for (size_t i = 0; i < bytes; i += 64)
         _mm_prefetch((const char *)p + i, _MM_HINT_T1);
 }
+
+/* ---- drivers ---------------------------------------------------------------------------------
+ * A type is compiled into a few functions, each for a fixed number of activation rows, so that
+ * everything in their inner loops is unrolled and in registers. */
+
+/* LANES outputs from `at` on, activation rows from j on. */
+typedef void tile_direct_fn(const struct tile_job *job, int64_t at, int64_t j);
+/* All activation rows; outputs from each at[], of which `rows` exist (LANES or fewer). */
+typedef void tile_tiled_fn(const struct tile_job *job, const int64_t at[2], int64_t rows);
+
+struct tile_kernel {
+    tile_direct_fn *direct1, *direct2, *direct4, *direct8; /* direct8 may be NULL */
+    int64_t direct_max; /* activation rows up to which the direct form is faster */
+    tile_tiled_fn *tiled;
+    int n_tiles; /* that `tiled` does at once: 1 or 2 */
+};
+
+/* Activation rows in passes of 8, 4, 2 and 1; a pass of 4 or 8 may have rows to spare. */
+static void tile_direct_rows(const struct tile_kernel *k, const struct tile_job *job)
+{
+    const int64_t last = job->n_out - LANES;
+    int64_t n_rows;
+
+    for (int64_t j = 0; j < job->n_act; j += n_rows) {
+        const int64_t left = job->n_act - j;
+        n_rows = left == 1 ? 1 : left == 2 ? 2 : left > 4 && k->direct8 ? 8 : 4;
+        tile_direct_fn *const direct = n_rows == 1   ? k->direct1
+                                       : n_rows == 2 ? k->direct2
+                                       : n_rows == 4 ? k->direct4
+                                                     : k->direct8;
+        // the last tile overlaps outputs already done: same bits again
+        for (int64_t i = 0; i < job->n_out; i += LANES)
+            direct(job, i < last ? i : last, j);
+    }
+}
+
+/* The whole product. */
+static void tile_product(const struct tile_kernel *k, const struct tile_job *job)
+{
+    const int64_t last = job->n_out - LANES;
+
+    if (job->b0 == job->b1) { // every chain is empty
+        for (int64_t j = 0; j < job->n_act; j++) {
+            memset(job->dst + (size_t)j * job->dst_stride, 0,
+                   (size_t)job->n_out * sizeof *job->dst);
+        }
+    } else if (job->n_out < LANES) {
+        k->tiled(job, (const int64_t[2]){0, 0}, job->n_out);
+    } else if (job->n_act <= k->direct_max) {
+        tile_direct_rows(k, job);
+    } else {
+        for (int64_t i = 0; i < job->n_out; i += k->n_tiles * LANES) {
+            const int64_t at[2] = {i < last ? i : last, i + LANES < last ? i + LANES : last};
+            k->tiled(job, at, LANES);
+        }
+    }
+}
+
+/* Activation row j; past the end the last one, which is then computed again. */
+TILE_INLINE size_t tile_row_index(const struct tile_job *job, int64_t j)
+{
+    return (size_t)(j < job->n_act ? j : job->n_act - 1);
+}
+
+/* Copy n_rows rows of `bytes` bytes beside rows of zeros: LANES rows, `bytes` apart. */
+TILE_INLINE void tile_pad(uint8_t *pad, const uint8_t *p, size_t s, int64_t n_rows, size_t bytes)
+{
+    memset(pad, 0, LANES * bytes);
+    for (int64_t i = 0; i < n_rows; i++)
+        memcpy(pad + (size_t)i * bytes, p + (size_t)i * s, bytes);
+}
+
+/* The functions of a type: TYPE_<id> goes into direct<class> and tiled<class>, which are defined
+ * by the class; blocks have `len` elements. */
+#define TILE_DIRECT(id, name, class, n_rows)                                                       \
+    static void name##_direct##n_rows(const struct tile_job *job, int64_t at, int64_t j)           \
+    {                                                                                              \
+        direct##class(TYPE_##id, job, at, j, n_rows);                                              \
+    }
+#if defined(__AVX512F__)
+#define TILE_DIRECT8(id, name, class) TILE_DIRECT(id, name, class, 8)
+#define TILE_DIRECT8_OF(name) name##_direct8
+#else // too few registers
+#define TILE_DIRECT8(id, name, class)
+#define TILE_DIRECT8_OF(name) NULL
+#endif
+#define TILE_TYPE(id, name, class, max, len)                                                       \
+    TILE_DIRECT(id, name, class, 1)                                                                \
+    TILE_DIRECT(id, name, class, 2)                                                                \
+    TILE_DIRECT(id, name, class, 4)                                                                \
+    TILE_DIRECT8(id, name, class)                                                                  \
+    static void name##_tiled(const struct tile_job *job, const int64_t at[2], int64_t rows)        \
+    {                                                                                              \
+        tiled##class(TYPE_##id, job, at, rows);                                                    \
+    }                                                                                              \
+    static void mm_##name(TILE_MM_ARGS)                                                            \
+    {                                                                                              \
+        static const struct tile_kernel KERNEL = {.direct1 = name##_direct1,                       \
+                                                  .direct2 = name##_direct2,                       \
+                                                  .direct4 = name##_direct4,                       \
+                                                  .direct8 = TILE_DIRECT8_OF(name),                \
+                                                  .direct_max = max,                               \
+                                                  .tiled = name##_tiled,                           \
+                                                  .n_tiles = TILES};                               \
+        const struct tile_job job = TILE_JOB(len);                                                 \
+        (void)k_row;                                                                               \
+        tile_product(&KERNEL, &job);                                                               \
+    }
 
 #endif

@@ -15,8 +15,8 @@
  * the same form for them, with the minima as factors.  Both are sums of products of 16-bit pairs,
  * two runs at a time.
  *
- * As in tile_q32_priv.h, up to ROWS_MAX activation rows are served directly from registers, more
- * of them from a scratch of decoded tiles; the last tile may overlap the one before.
+ * As in tile_q32_priv.h, up to DIRECT_MAX activation rows are served directly from registers,
+ * more of them from a scratch of decoded tiles.
  */
 #ifndef KERNELS_TILE_Q256_PRIV_H
 #define KERNELS_TILE_Q256_PRIV_H
@@ -27,7 +27,8 @@ enum {
     TILE_SUPERS = 2, /* super-blocks decoded at a time */
     TILE_ROWS = 4,   /* activation rows per pass */
     TILES = LANES == 16 ? 2 : 1,
-    ROWS_MAX = 4, /* activation rows of a direct pass */
+    ROWS_MAX = 8,   /* activation rows of a direct pass */
+    DIRECT_MAX = 8, /* activation rows that are served directly */
     SUPER_BYTES_MAX = 210
 };
 
@@ -70,8 +71,8 @@ struct tile256 {
  * run they enter the sums, scaled. */
 
 #if defined(__AVX512VNNI__)
-TILE_INLINE void dots_add(const struct type256 t, vi sum[2][TILE_ROWS], vi dot[2][TILE_ROWS],
-                          const vi w[2], int n_tiles, const int8_t *const a[TILE_ROWS], int n_rows,
+TILE_INLINE void dots_add(const struct type256 t, vi sum[2][ROWS_MAX], vi dot[2][ROWS_MAX],
+                          const vi w[2], int n_tiles, const int8_t *const a[ROWS_MAX], int n_rows,
                           int i, const vi scale[2])
 {
     TILE_UNROLL
@@ -98,8 +99,8 @@ TILE_INLINE vi scale_of(vi bytes, int j)
 #else
 /* Pairs of products are added in 16 bits, as many steps as fit: eight of 4-bit codes, four of
  * 5-bit ones, two of 6-bit ones. */
-TILE_INLINE void dots_add(const struct type256 t, vi sum[2][TILE_ROWS], vi part[2][TILE_ROWS],
-                          const vi w[2], int n_tiles, const int8_t *const a[TILE_ROWS], int n_rows,
+TILE_INLINE void dots_add(const struct type256 t, vi sum[2][ROWS_MAX], vi part[2][ROWS_MAX],
+                          const vi w[2], int n_tiles, const int8_t *const a[ROWS_MAX], int n_rows,
                           int i, const vi scale[2])
 {
     const int fit = t.bits <= 4 ? 8 : t.bits == 5 ? 4 : 2;
@@ -171,8 +172,8 @@ TILE_INLINE vf chain_step(const struct type256 t, vi sum, const struct head256 *
 
 /* The activation rows of one pass. */
 struct pass {
-    const uint8_t *row[TILE_ROWS];
-    float *dst[2][TILE_ROWS]; /* where the outputs of tile n and row r begin */
+    const uint8_t *row[ROWS_MAX];
+    float *dst[2][ROWS_MAX]; /* where the outputs of tile n and row r begin */
 };
 
 /* Rows j.. of a job.  Where it has fewer, the last one stands in for the missing ones, and its
@@ -184,7 +185,7 @@ TILE_INLINE struct pass pass_from(const struct tile_job *job, int64_t j, int n_r
 
     TILE_UNROLL
     for (int r = 0; r < n_rows; r++) {
-        const size_t jr = (size_t)(j + r < job->n_act ? j + r : job->n_act - 1);
+        const size_t jr = tile_row_index(job, j + r);
         p.row[r] = job->act + jr * job->act_stride;
         p.dst[0][r] = job->dst + jr * job->dst_stride + at[0];
         p.dst[1][r] = job->dst + jr * job->dst_stride + at[1];
@@ -204,7 +205,7 @@ TILE_INLINE void direct256(const struct type256 t, const struct tile_job *job, i
     const int len = run_vectors(t);
     struct head256 h;
     vf acc[ROWS_MAX];
-    vi q[16], sum[2][TILE_ROWS], dot[2][TILE_ROWS];
+    vi q[16], sum[2][ROWS_MAX], dot[2][ROWS_MAX];
 
     TILE_UNROLL
     for (int r = 0; r < n_rows; r++)
@@ -240,15 +241,6 @@ TILE_INLINE void direct256(const struct type256 t, const struct tile_job *job, i
         v_storef(p.dst[0][r], acc[r]);
 }
 
-TILE_INLINE void direct256_all(const struct type256 t, const struct tile_job *job, int64_t j,
-                               int n_rows)
-{
-    const int64_t last = job->n_out - LANES;
-
-    for (int64_t i = 0; i < job->n_out; i += LANES)
-        direct256(t, job, i < last ? i : last, j, n_rows);
-}
-
 /* ---- tiled -----------------------------------------------------------------------------------*/
 
 /* Decode n super-blocks of LANES rows at p, s apart; fetch as much from `next`. */
@@ -272,46 +264,46 @@ TILE_INLINE void fill256(const struct type256 t, struct tile256 *tile, const uin
     }
 }
 
-/* n_tiles filled tiles against TILE_ROWS activation rows. */
-TILE_INLINE void core256(const struct type256 t, const struct tile256 *tile, int n_tiles,
+/* The filled tiles against TILE_ROWS activation rows. */
+TILE_INLINE void core256(const struct type256 t, const struct tile256 tile[TILES],
                          const struct pass *p, int64_t b0, int64_t n_supers, vmask mask, bool first)
 {
     const int len = run_vectors(t);
     vf acc[2][TILE_ROWS];
-    vi sum[2][TILE_ROWS], dot[2][TILE_ROWS];
+    vi sum[2][ROWS_MAX], dot[2][ROWS_MAX];
 
     TILE_UNROLL
-    for (int n = 0; n < n_tiles; n++) {
+    for (int n = 0; n < TILES; n++) {
         TILE_UNROLL
         for (int r = 0; r < TILE_ROWS; r++)
             acc[n][r] = first ? v_zerof() : v_load_masked(p->dst[n][r], mask);
     }
     for (int64_t b = 0; b < n_supers; b++) {
         TILE_UNROLL
-        for (int n = 0; n < n_tiles; n++) {
+        for (int n = 0; n < TILES; n++) {
             TILE_UNROLL
             for (int r = 0; r < TILE_ROWS; r++)
                 sum[n][r] = v_zero();
         }
         for (int v = 0; v < 64; v += len) {
-            const int8_t *a[TILE_ROWS];
+            const int8_t *a[ROWS_MAX];
             vi scale[2], w[2];
             TILE_UNROLL
             for (int r = 0; r < TILE_ROWS; r++)
                 a[r] = act_at(p->row[r], b0 + b)->q + 4 * v;
             TILE_UNROLL
-            for (int n = 0; n < n_tiles; n++)
+            for (int n = 0; n < TILES; n++)
                 scale[n] = tile[n].head[b].sc[v / 4];
             TILE_UNROLL
             for (int i = 0; i < len; i++) {
                 TILE_UNROLL
-                for (int n = 0; n < n_tiles; n++)
+                for (int n = 0; n < TILES; n++)
                     w[n] = v_load(tile[n].q[b][v + i]);
-                dots_add(t, sum, dot, w, n_tiles, a, TILE_ROWS, i, scale);
+                dots_add(t, sum, dot, w, TILES, a, TILE_ROWS, i, scale);
             }
         }
         TILE_UNROLL
-        for (int n = 0; n < n_tiles; n++) {
+        for (int n = 0; n < TILES; n++) {
             TILE_UNROLL
             for (int r = 0; r < TILE_ROWS; r++) {
                 const struct sh_act_q8_K *a = act_at(p->row[r], b0 + b);
@@ -320,87 +312,37 @@ TILE_INLINE void core256(const struct type256 t, const struct tile256 *tile, int
         }
     }
     TILE_UNROLL
-    for (int n = 0; n < n_tiles; n++) {
+    for (int n = 0; n < TILES; n++) {
         TILE_UNROLL
         for (int r = 0; r < TILE_ROWS; r++)
             v_store_masked(p->dst[n][r], mask, acc[n][r]);
     }
 }
 
-/* All activation rows past filled tiles.  */
-TILE_INLINE void pass256(const struct type256 t, const struct tile256 *tile, int n_tiles,
-                         const struct tile_job *job, const int64_t at[2], int64_t b0,
-                         int64_t n_supers, vmask mask)
+/* Outputs from at[0] and, with two tiles, from at[1]; `rows` of LANES exist. */
+TILE_INLINE void tiled256(const struct type256 t, const struct tile_job *job, const int64_t at[2],
+                          int64_t rows)
 {
-    for (int64_t j = 0; j < job->n_act; j += TILE_ROWS) {
-        const struct pass p = pass_from(job, j, TILE_ROWS, at);
-        core256(t, tile, n_tiles, &p, b0, n_supers, mask, b0 == job->b0);
-    }
-}
-
-/* Outputs from at[0] and, with two tiles, from at[1]. */
-TILE_INLINE void tiled256(const struct type256 t, const struct tile_job *job, int n_tiles,
-                          const int64_t at[2])
-{
-    const uint8_t *next = job->w + (size_t)(at[0] + n_tiles * LANES) * job->w_stride +
-                          (size_t)job->b0 * t.block_bytes;
-    struct tile256 tile[2];
-
-    for (int64_t b = job->b0; b < job->b1; b += TILE_SUPERS) {
-        const int64_t n_supers = job->b1 - b < TILE_SUPERS ? job->b1 - b : TILE_SUPERS;
-        for (int n = 0; n < n_tiles; n++) {
-            const uint8_t *p = job->w + (size_t)at[n] * job->w_stride + (size_t)b * t.block_bytes;
-            fill256(t, &tile[n], p, job->w_stride, n_supers, next);
-            next += (size_t)n_supers * LANES * t.block_bytes;
-        }
-        pass256(t, tile, n_tiles, job, at, b, n_supers, v_mask(LANES));
-    }
-}
-
-/* Fewer outputs than lanes: the rows are copied beside rows of zeros first. */
-TILE_INLINE void padded256(const struct type256 t, const struct tile_job *job)
-{
-    const size_t s = TILE_SUPERS * SUPER_BYTES_MAX;
-    const int64_t at[2] = {0, 0};
+    const uint8_t *next =
+        job->w + (size_t)(at[0] + TILES * LANES) * job->w_stride + (size_t)job->b0 * t.block_bytes;
     uint8_t pad[LANES * TILE_SUPERS * SUPER_BYTES_MAX];
-    struct tile256 tile;
+    struct tile256 tile[TILES];
 
-    memset(pad, 0, sizeof pad);
     for (int64_t b = job->b0; b < job->b1; b += TILE_SUPERS) {
         const int64_t n_supers = job->b1 - b < TILE_SUPERS ? job->b1 - b : TILE_SUPERS;
-        for (int64_t i = 0; i < job->n_out; i++) {
-            const uint8_t *p = job->w + (size_t)i * job->w_stride + (size_t)b * t.block_bytes;
-            memcpy(pad + (size_t)i * s, p, (size_t)n_supers * t.block_bytes);
+        const size_t bytes = (size_t)n_supers * t.block_bytes;
+        for (int n = 0; n < TILES; n++) {
+            const uint8_t *p = job->w + (size_t)at[n] * job->w_stride + (size_t)b * t.block_bytes;
+            if (rows < LANES) tile_pad(pad, p, job->w_stride, rows, bytes);
+            fill256(t, &tile[n], rows < LANES ? pad : p, rows < LANES ? bytes : job->w_stride,
+                    n_supers, next);
+            next += LANES * bytes;
         }
-        fill256(t, &tile, pad, s, n_supers, pad);
-        pass256(t, &tile, 1, job, at, b, n_supers, v_mask(job->n_out));
+        for (int64_t j = 0; j < job->n_act; j += TILE_ROWS) {
+            const struct pass p = pass_from(job, j, TILE_ROWS, at);
+            core256(t, tile, &p, b, n_supers, v_mask(rows), b == job->b0);
+        }
     }
-}
-
-/* The whole product. */
-TILE_INLINE void product256(const struct type256 t, const struct tile_job *job)
-{
-    const int64_t last = job->n_out - LANES;
-    int64_t i = 0;
-
-    if (job->b0 == job->b1) {
-        tile_clear(job);
-        return;
-    }
-    if (job->n_out < LANES) {
-        padded256(t, job);
-        return;
-    }
-    if (job->n_act <= ROWS_MAX) {
-        if (job->n_act == 1) direct256_all(t, job, 0, 1);
-        if (job->n_act == 2) direct256_all(t, job, 0, 2);
-        if (job->n_act > 2) direct256_all(t, job, 0, 4);
-        return;
-    }
-    for (; TILES == 2 && i + LANES < job->n_out; i += 2 * LANES)
-        tiled256(t, job, 2, (const int64_t[2]){i, i + LANES < last ? i + LANES : last});
-    for (; i < job->n_out; i += LANES)
-        tiled256(t, job, 1, (const int64_t[2]){i < last ? i : last, 0});
 }
 
 /* ---- the types -------------------------------------------------------------------------------*/
@@ -586,20 +528,15 @@ TILE_INLINE void quarter_q6_K(const uint8_t *p, size_t s, int c, vi q[16])
     X(Q6_K, q6_K, 6, false, false, false, 5)
 
 #define X(id, name, code_bits, row, by32, with_min, shift)                                         \
-    static void mm_##name(TILE_MM_ARGS)                                                            \
-    {                                                                                              \
-        static const struct type256 TYPE = {.head = head_##name,                                   \
-                                            .quarter = quarter_##name,                             \
-                                            .block_bytes = sizeof(struct sh_block_##name),         \
-                                            .bits = code_bits,                                     \
-                                            .in_a_row = row,                                       \
-                                            .sum32 = by32,                                         \
-                                            .has_min = with_min,                                   \
-                                            .offset_shift = shift};                                \
-        const struct tile_job job = TILE_JOB(256);                                                 \
-        (void)k_row;                                                                               \
-        product256(TYPE, &job);                                                                    \
-    }
+    static const struct type256 TYPE_##id = {.head = head_##name,                                  \
+                                             .quarter = quarter_##name,                            \
+                                             .block_bytes = sizeof(struct sh_block_##name),        \
+                                             .bits = code_bits,                                    \
+                                             .in_a_row = row,                                      \
+                                             .sum32 = by32,                                        \
+                                             .has_min = with_min,                                  \
+                                             .offset_shift = shift};                               \
+    TILE_TYPE(id, name, 256, DIRECT_MAX, 256)
 TYPES256(X)
 #undef X
 

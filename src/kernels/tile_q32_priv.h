@@ -2,11 +2,10 @@
  *
  * A type is one unpacker: one block of LANES rows becomes eight vectors of codes (vector c holds
  * elements 4c..4c+3 of every row), a vector of scales and, where the type has one, a vector of
- * minima.  Two drivers use it.  "Direct", for up to ROWS_MAX activation rows: codes go from
+ * minima.  Two drivers use it.  "Direct", for up to DIRECT_MAX activation rows: codes go from
  * registers into the dots.  "Tiled", for more: the codes of one or two tiles and TILE_BLOCKS blocks
  * are laid down in a scratch that stays in the first-level cache while all activation rows pass by
- * in fours; the chains wait in dst between scratches, where they keep their bits.  Outputs that are
- * no multiple of LANES: the last tile overlaps the one before and writes the same bits again.
+ * in fours; the chains wait in dst between scratches, where they keep their bits.
  *
  * Codes are multiplied as unsigned by signed bytes.  They are stored with an offset z that the
  * activation rows undo: the integer sum starts at -z * sum(a).  AVX2 has no such dot product; it
@@ -23,6 +22,7 @@ enum {
     TILE_ROWS = 4,               /* activation rows per pass over a tile */
     TILES = LANES == 16 ? 2 : 1, /* tiles that share a broadcast: as many as the registers hold */
     ROWS_MAX = 8,                /* activation rows of a direct pass */
+    DIRECT_MAX = 8,              /* activation rows that are served directly */
     BLOCK_BYTES_MAX = 34
 };
 
@@ -109,7 +109,7 @@ TILE_INLINE struct pass pass_from(const struct tile_job *job, int64_t j, int n_r
 
     TILE_UNROLL
     for (int r = 0; r < n_rows; r++) {
-        const size_t jr = (size_t)(j + r < job->n_act ? j + r : job->n_act - 1);
+        const size_t jr = tile_row_index(job, j + r);
         p.row[r] = job->act + jr * job->act_stride;
         p.dst[0][r] = job->dst + jr * job->dst_stride + at[0];
         p.dst[1][r] = job->dst + jr * job->dst_stride + at[1];
@@ -197,15 +197,6 @@ TILE_INLINE void direct32(const struct type32 t, const struct tile_job *job, int
         v_storef(p.dst[0][r], acc[r]);
 }
 
-TILE_INLINE void direct32_all(const struct type32 t, const struct tile_job *job, int64_t j,
-                              int n_rows)
-{
-    const int64_t last = job->n_out - LANES;
-
-    for (int64_t i = 0; i < job->n_out; i += LANES)
-        direct32(t, job, i < last ? i : last, j, n_rows);
-}
-
 /* ---- tiled -----------------------------------------------------------------------------------*/
 
 /* Decode n_blocks blocks of LANES rows at p, s apart; fetch as much from `next`. */
@@ -226,31 +217,31 @@ TILE_INLINE void fill32(const struct type32 t, struct tile32 *tile, const uint8_
     }
 }
 
-/* n_tiles filled tiles against TILE_ROWS activation rows. */
-TILE_INLINE void core32(const struct type32 t, const struct tile32 *tile, int n_tiles,
+/* The filled tiles against TILE_ROWS activation rows. */
+TILE_INLINE void core32(const struct type32 t, const struct tile32 tile[TILES],
                         const struct pass *p, int64_t b0, int64_t n_blocks, vmask mask, bool first)
 {
     vf acc[2][TILE_ROWS];
     vi sum[2][ROWS_MAX], part[2][ROWS_MAX], w[2];
 
     TILE_UNROLL
-    for (int n = 0; n < n_tiles; n++) {
+    for (int n = 0; n < TILES; n++) {
         TILE_UNROLL
         for (int r = 0; r < TILE_ROWS; r++)
             acc[n][r] = first ? v_zerof() : v_load_masked(p->dst[n][r], mask);
     }
     for (int64_t b = 0; b < n_blocks; b++) {
         const struct act32 x = act32_at(t, p, TILE_ROWS, b0 + b);
-        dots_begin(t, sum, n_tiles, &x, TILE_ROWS);
+        dots_begin(t, sum, TILES, &x, TILE_ROWS);
         TILE_UNROLL
         for (int c = 0; c < 8; c++) {
             TILE_UNROLL
-            for (int n = 0; n < n_tiles; n++)
+            for (int n = 0; n < TILES; n++)
                 w[n] = v_load(tile[n].q[b][c]);
-            dots_add(sum, part, w, n_tiles, x.q, TILE_ROWS, t.codes, c);
+            dots_add(sum, part, w, TILES, x.q, TILE_ROWS, t.codes, c);
         }
         TILE_UNROLL
-        for (int n = 0; n < n_tiles; n++) {
+        for (int n = 0; n < TILES; n++) {
             const vf d = v_loadf(tile[n].d[b]), m = t.has_min ? v_loadf(tile[n].m[b]) : v_zerof();
             TILE_UNROLL
             for (int r = 0; r < TILE_ROWS; r++)
@@ -258,95 +249,36 @@ TILE_INLINE void core32(const struct type32 t, const struct tile32 *tile, int n_
         }
     }
     TILE_UNROLL
-    for (int n = 0; n < n_tiles; n++) {
+    for (int n = 0; n < TILES; n++) {
         TILE_UNROLL
         for (int r = 0; r < TILE_ROWS; r++)
             v_store_masked(p->dst[n][r], mask, acc[n][r]);
     }
 }
 
-/* All activation rows past filled tiles. */
-TILE_INLINE void pass32(const struct type32 t, const struct tile32 *tile, int n_tiles,
-                        const struct tile_job *job, const int64_t at[2], int64_t b0,
-                        int64_t n_blocks, vmask mask)
+/* Outputs from at[0] and, with two tiles, from at[1]; `rows` of LANES exist. */
+TILE_INLINE void tiled32(const struct type32 t, const struct tile_job *job, const int64_t at[2],
+                         int64_t rows)
 {
-    for (int64_t j = 0; j < job->n_act; j += TILE_ROWS) {
-        const struct pass p = pass_from(job, j, TILE_ROWS, at);
-        core32(t, tile, n_tiles, &p, b0, n_blocks, mask, b0 == job->b0);
-    }
-}
-
-/* Outputs from at[0] and, with two tiles, from at[1]. */
-TILE_INLINE void tiled32(const struct type32 t, const struct tile_job *job, int n_tiles,
-                         const int64_t at[2])
-{
-    const uint8_t *next = job->w + (size_t)(at[0] + n_tiles * LANES) * job->w_stride +
-                          (size_t)job->b0 * t.block_bytes;
-    struct tile32 tile[2];
-
-    for (int64_t b = job->b0; b < job->b1; b += TILE_BLOCKS) {
-        const int64_t n_blocks = job->b1 - b < TILE_BLOCKS ? job->b1 - b : TILE_BLOCKS;
-        for (int n = 0; n < n_tiles; n++) {
-            const uint8_t *p = job->w + (size_t)at[n] * job->w_stride + (size_t)b * t.block_bytes;
-            fill32(t, &tile[n], p, job->w_stride, n_blocks, next);
-            next += (size_t)n_blocks * LANES * t.block_bytes;
-        }
-        pass32(t, tile, n_tiles, job, at, b, n_blocks, v_mask(LANES));
-    }
-}
-
-/* Fewer outputs than lanes: the rows are copied beside rows of zeros first. */
-TILE_INLINE void padded32(const struct type32 t, const struct tile_job *job)
-{
-    const size_t s = TILE_BLOCKS * BLOCK_BYTES_MAX;
-    const int64_t at[2] = {0, 0};
+    const uint8_t *next =
+        job->w + (size_t)(at[0] + TILES * LANES) * job->w_stride + (size_t)job->b0 * t.block_bytes;
     uint8_t pad[LANES * TILE_BLOCKS * BLOCK_BYTES_MAX];
-    struct tile32 tile;
+    struct tile32 tile[TILES];
 
-    memset(pad, 0, sizeof pad);
     for (int64_t b = job->b0; b < job->b1; b += TILE_BLOCKS) {
         const int64_t n_blocks = job->b1 - b < TILE_BLOCKS ? job->b1 - b : TILE_BLOCKS;
-        for (int64_t i = 0; i < job->n_out; i++) {
-            const uint8_t *p = job->w + (size_t)i * job->w_stride + (size_t)b * t.block_bytes;
-            memcpy(pad + (size_t)i * s, p, (size_t)n_blocks * t.block_bytes);
+        const size_t bytes = (size_t)n_blocks * t.block_bytes;
+        for (int n = 0; n < TILES; n++) {
+            const uint8_t *p = job->w + (size_t)at[n] * job->w_stride + (size_t)b * t.block_bytes;
+            if (rows < LANES) tile_pad(pad, p, job->w_stride, rows, bytes);
+            fill32(t, &tile[n], rows < LANES ? pad : p, rows < LANES ? bytes : job->w_stride,
+                   n_blocks, next);
+            next += LANES * bytes;
         }
-        fill32(t, &tile, pad, s, n_blocks, pad);
-        pass32(t, &tile, 1, job, at, b, n_blocks, v_mask(job->n_out));
-    }
-}
-
-/* Up to ROWS_MAX activation rows, in passes of as many as the registers hold. */
-TILE_INLINE void direct32_rows(const struct type32 t, const struct tile_job *job)
-{
-    const int64_t n = job->n_act;
-
-    if (LANES == 16 && n > 4) {
-        direct32_all(t, job, 0, 8);
-        return;
-    }
-    for (int64_t j = 0; j < n - 2; j += 4)
-        direct32_all(t, job, j, 4);
-    if (n % 4 == 1) direct32_all(t, job, n - 1, 1);
-    if (n % 4 == 2) direct32_all(t, job, n - 2, 2);
-}
-
-/* The whole product. */
-TILE_INLINE void product32(const struct type32 t, const struct tile_job *job)
-{
-    const int64_t last = job->n_out - LANES;
-    int64_t i = 0;
-
-    if (job->b0 == job->b1) {
-        tile_clear(job);
-    } else if (job->n_out < LANES) {
-        padded32(t, job);
-    } else if (job->n_act <= ROWS_MAX) {
-        direct32_rows(t, job);
-    } else {
-        for (; TILES == 2 && i + LANES < job->n_out; i += 2 * LANES)
-            tiled32(t, job, 2, (const int64_t[2]){i, i + LANES < last ? i + LANES : last});
-        for (; i < job->n_out; i += LANES)
-            tiled32(t, job, 1, (const int64_t[2]){i < last ? i : last, 0});
+        for (int64_t j = 0; j < job->n_act; j += TILE_ROWS) {
+            const struct pass p = pass_from(job, j, TILE_ROWS, at);
+            core32(t, tile, &p, b, n_blocks, v_mask(rows), b == job->b0);
+        }
     }
 }
 
@@ -474,17 +406,12 @@ TILE_INLINE void unpack_mxfp4(const uint8_t *p, size_t s, vi q[8], vf *d, vf *m)
     X(MXFP4, mxfp4, CODES_U5, 16, false)
 
 #define X(id, name, code_bits, z, with_min)                                                        \
-    static void mm_##name(TILE_MM_ARGS)                                                            \
-    {                                                                                              \
-        static const struct type32 TYPE = {.unpack = unpack_##name,                                \
-                                           .block_bytes = sizeof(struct sh_block_##name),          \
-                                           .codes = code_bits,                                     \
-                                           .offset = z,                                            \
-                                           .has_min = with_min};                                   \
-        const struct tile_job job = TILE_JOB(32);                                                  \
-        (void)k_row;                                                                               \
-        product32(TYPE, &job);                                                                     \
-    }
+    static const struct type32 TYPE_##id = {.unpack = unpack_##name,                               \
+                                            .block_bytes = sizeof(struct sh_block_##name),         \
+                                            .codes = code_bits,                                    \
+                                            .offset = z,                                           \
+                                            .has_min = with_min};                                  \
+    TILE_TYPE(id, name, 32, DIRECT_MAX, 32)
 TYPES32(X)
 #undef X
 
