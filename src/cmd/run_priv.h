@@ -40,6 +40,7 @@ bool sh_logits_file_add(struct sh_logits_file *f, const float *logits, int32_t n
 /* Done: `st` so far; a failure of the file is more telling than the feed's that it caused. */
 SHOAL_NODISCARD enum shoal_status
 sh_logits_file_close(struct sh_logits_file *f, enum shoal_status st, struct shoal_error *err);
+void sh_logits_file_release(struct sh_logits_file *f); /* accepts a closed one */
 
 struct sh_run {
     struct sh_run_options o;

@@ -1,0 +1,57 @@
+#!/usr/bin/env python3
+"""A server that is no worker, for tests of what a client makes of it.
+
+    peer.py silent|garbage|closes|major
+
+Listens on a free port of 127.0.0.1 and prints it; then prints "client" for each connection:
+    silent   reads everything, answers nothing
+    garbage  answers whatever comes with seeded random bytes
+    closes   closes each connection at once
+    major    answers the first command as an RPC server of major 9 would
+Runs until it is killed.
+"""
+import random
+import select
+import socket
+import struct
+import sys
+
+
+def serve(mode, sock, rng):
+    try:
+        data = sock.recv(65536)
+        if not data:
+            return False
+        if mode == 'garbage':
+            sock.sendall(bytes(rng.randrange(256) for _ in range(4096)))
+        if mode == 'major':  # size of the answer, major, minor, patch, 0, 24 bytes of capabilities
+            sock.sendall(struct.pack('<Q', 28) + bytes([9, 0, 0, 0] + [0] * 24))
+    except OSError:
+        return False
+    return True
+
+
+def main():
+    mode = sys.argv[1]
+    rng = random.Random(7)
+    with socket.socket() as listener:
+        listener.bind(('127.0.0.1', 0))
+        listener.listen(16)
+        print(listener.getsockname()[1], flush=True)
+        clients = []
+        while True:
+            ready, _, _ = select.select([listener] + clients, [], [])
+            if listener in ready:
+                sock, _ = listener.accept()
+                print('client', flush=True)
+                if mode == 'closes':
+                    sock.close()
+                else:
+                    clients.append(sock)
+            for sock in [c for c in clients if c in ready]:
+                if not serve(mode, sock, rng):
+                    sock.close()
+                    clients.remove(sock)
+
+
+main()
