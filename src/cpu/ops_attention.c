@@ -80,6 +80,16 @@ static enum shoal_status check_pages(const struct sh_cpu_call *c, int64_t seq, i
     return SHOAL_OK;
 }
 
+/* The first of the pages [begin, end) that is there: a sequence may start at a later position. */
+static int64_t first_page(const struct sh_cpu_call *c, int64_t seq, int64_t begin, int64_t end)
+{
+    const struct sh_cpu_tensor *table = &c->src[4];
+
+    while (begin < end && begin < table->ne[0] && sh_cpu_i32(table, begin, seq, 0) == -1)
+        begin++;
+    return begin;
+}
+
 /* Tiles of consecutive rows of one sequence; checks all that the rows say. */
 static enum shoal_status cut_into_tiles(const struct sh_cpu_call *c, int64_t rows_max,
                                         struct sh_attn_tile *tiles, int64_t *n_tiles,
@@ -90,9 +100,9 @@ static enum shoal_status cut_into_tiles(const struct sh_cpu_call *c, int64_t row
     for (int64_t t = 0; t < c->dst.ne[2]; t++) {
         const int64_t seq = sh_cpu_i32(&c->src[3], 0, t, 0), pos = sh_cpu_i32(&c->src[3], 1, t, 0);
         const struct range r = range_of(c, t);
-        const bool any = r.hi >= r.lo;
-        const int64_t begin = any ? r.lo / SH_PAGE : 0, end = any ? r.hi / SH_PAGE + 1 : 0;
+        int64_t begin = 0, end = 0;
         enum shoal_status st;
+        bool any;
 
         if (seq < 0 || seq >= c->src[4].ne[1] || pos < 0) {
             return sh_fail(err, SHOAL_ERR_FORMAT,
@@ -105,6 +115,11 @@ static enum shoal_status cut_into_tiles(const struct sh_cpu_call *c, int64_t row
             tile = &tiles[(*n_tiles)++];
             *tile = (struct sh_attn_tile){.row = t, .set = seq};
         }
+        if (r.hi >= r.lo) {
+            end = r.hi / SH_PAGE + 1;
+            begin = first_page(c, seq, r.lo / SH_PAGE, end);
+        }
+        any = end > begin;
         st = check_pages(c, seq, begin, end, tile->first_block, tile->end_block, err);
         if (st) return st;
         // Rows whose ranges do not meet do not share a tile: between them pages may be missing.

@@ -84,9 +84,10 @@ enum sh_op_flag {
     /* CACHE_ATTN: src q f32 [dk,H,T], K [dk*Hk,64,pages], V [dv*Hk,64,pages] (results of          \
      * CACHE_PUT), ROWS, table, sinks? f32 [H].  p0 scale, p1 soft-cap (0 = none), p2 window W     \
      * (0 = none: position p sees p0 with p - p0 < W), p3 chunk (0 = none), p4 Hk.  Key position   \
-     * p0 is visible to a row iff p0 <= last and window and chunk allow it.  Query head j reads    \
-     * KV head j / (H/Hk).  Blocks of 64 positions ascending; states of each run of                \
-     * SH_ATTN_SPLIT positions merged ascending.  Result f32 [dv,H,T]. */                          \
+     * p0 is visible to a row iff p0 <= last and window and chunk allow it; a sequence may begin   \
+     * at a later page, those before are -1 in the table.  Query head j reads KV head j / (H/Hk).  \
+     * Blocks of 64 positions ascending; states of each run of SH_ATTN_SPLIT positions merged      \
+     * ascending.  Result f32 [dv,H,T]. */                                                         \
     X(CACHE_ATTN,       -1,  5, 6,  SH_OPF_SHOAL | SH_OPF_INDEX,       cache_attn)                 \
     /* CACHE_ROTATE: src cache K [dk*Hk,64,pages], PAGES i32 [2,R] (page, delta), factors? f32      \
      * [n_dims/2]; parameter words as ROPE's, p3 = Hk.  Every key of the listed pages is rotated   \
