@@ -326,9 +326,12 @@ static enum shoal_status open_device(struct remote_device **out, struct sh_strea
                                      const struct sh_ggmlrpc_options *opt, struct shoal_error *err)
 {
     struct remote_device *d = NULL;
-    enum shoal_status st = greet(stream, opt->handshake_ns, err);
+    char peer[SH_ADDRESS_TEXT_MAX];
+    enum shoal_status st;
 
     *out = NULL;
+    (void)snprintf(peer, sizeof peer, "%s", stream->peer);
+    st = greet(stream, opt->handshake_ns, err);
     if (st) goto done;
     d = new_device(stream, opt, err);
     if (!d) {
@@ -338,15 +341,13 @@ static enum shoal_status open_device(struct remote_device **out, struct sh_strea
     st = link_open(&d->link, stream, opt->handshake_ns, err);
     stream = NULL; // the link's, or closed
     if (!st) st = ask_limits(d, err);
-    if (st) {
-        sh_error_set_peer(err, d->address);
-        goto done;
-    }
+    if (st) goto done;
     link_set_step(d->link, opt->step_ns);
     *out = d;
     d = NULL;
 
 done:
+    if (st) sh_error_set_peer(err, peer);
     if (d) remote_close((struct sh_device *)(void *)d);
     sh_stream_close(stream);
     return st;
