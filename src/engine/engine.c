@@ -1,14 +1,17 @@
 /* engine/engine.c - see engine.h. */
 #include "engine/engine.h"
 
-#include <signal.h>
+#include <stdatomic.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
 #include "engine/kv_index.h"
 #include "sample/rng.h"
 
-enum { RECENT_MAX = 4096 }; /* tokens that a penalty may look back at */
+enum {
+    RECENT_MAX = 4096, /* tokens that a penalty may look back at */
+    STEPS_MAX = 64
+}; /* steps in flight */
 
 struct sh_engine {
     struct sh_pipeline *pipeline; /* borrowed */
@@ -24,7 +27,7 @@ struct sh_engine {
     struct sh_sampler_params sampler;
     struct sh_rng rng;
     struct sh_row *rows; /* [rows_max] */
-    volatile sig_atomic_t cancelled;
+    atomic_bool cancelled;
 };
 
 enum shoal_status sh_engine_create(struct sh_engine **out, struct sh_pipeline *p, int64_t n_ctx,
@@ -75,7 +78,7 @@ enum shoal_status sh_engine_clear(struct sh_engine *e, struct shoal_error *err)
     // The edits that unmap the pages go with the next step.
     sh_kv_close(e->kv, e->seq, &e->edits);
     e->n_ids = 0;
-    e->cancelled = 0;
+    atomic_store(&e->cancelled, false);
     return sh_kv_open(e->kv, 0, &e->seq, err);
 }
 
@@ -92,20 +95,21 @@ int64_t sh_engine_length(const struct sh_engine *e)
 
 void sh_engine_cancel(struct sh_engine *e)
 {
-    e->cancelled = 1;
+    atomic_store(&e->cancelled, true);
 }
 
 /* ---- one feed ------------------------------------------------------------------------------- */
 
 struct feeding {
     const struct sh_feed *f;
+    int64_t before;       /* length of the sequence */
     int64_t sent, passed; /* ids */
     int in_flight;
     double draw;
     int32_t token;
     struct {
         int64_t first, n; /* ids of a step */
-    } step[64];           /* ring of the steps in flight */
+    } step[STEPS_MAX];    /* ring of the steps in flight */
     int oldest;
 };
 
@@ -133,11 +137,6 @@ static enum shoal_status submit_chunk(struct sh_engine *e, struct feeding *s,
                            .n_seqs = 1};
     enum shoal_status st;
 
-    if (at + n > e->n_ctx) {
-        return sh_fail(err, SHOAL_ERR_LIMIT,
-                       "engine: the context of %lld tokens is full (%lld in use, %lld more)",
-                       (long long)e->n_ctx, (long long)at, (long long)n);
-    }
     st = sh_kv_append(e->kv, e->seq, n, &e->edits, err);
     if (st) return st;
     for (int64_t i = 0; i < n; i++) {
@@ -162,12 +161,19 @@ static enum shoal_status submit_chunk(struct sh_engine *e, struct feeding *s,
     sh_edits_clear(&e->edits);
     e->number++;
     e->n_ids += n;
-    const int k = (s->oldest + s->in_flight) % 64;
+    const int k = (s->oldest + s->in_flight) % STEPS_MAX;
     s->step[k].first = s->sent;
     s->step[k].n = n;
     s->in_flight++;
     s->sent += n;
     return SHOAL_OK;
+}
+
+// Back to the first `n` tokens, here and in the index.
+static enum shoal_status cut_to(struct sh_engine *e, int64_t n, struct shoal_error *err)
+{
+    e->n_ids = n;
+    return sh_kv_truncate(e->kv, e->seq, n, &e->edits, err);
 }
 
 // Where both are asked for, the token of the last row is sampled from its logits here.
@@ -185,18 +191,27 @@ static enum shoal_status sample_here(struct sh_engine *e, struct feeding *s, con
     return st;
 }
 
-static enum shoal_status take_result(struct sh_engine *e, struct feeding *s,
+// Wait for the oldest step in flight.  Its result is to be released where it is OK.
+static enum shoal_status wait_result(struct sh_engine *e, struct sh_pipeline_result *r,
                                      struct shoal_error *err)
 {
-    struct sh_pipeline_result r;
     enum shoal_status st;
 
     do {
-        if (e->cancelled) e->ops->cancel(e->pipeline);
-        st = e->ops->result(e->pipeline, 100 * SH_MS, &r, err);
-    } while (st == SHOAL_ERR_TIMEOUT && r.status != SHOAL_ERR_TIMEOUT);
+        if (atomic_load(&e->cancelled)) e->ops->cancel(e->pipeline);
+        st = e->ops->result(e->pipeline, 100 * SH_MS, r, err);
+    } while (st == SHOAL_ERR_TIMEOUT && r->status != SHOAL_ERR_TIMEOUT);
+    return st;
+}
+
+static enum shoal_status take_result(struct sh_engine *e, struct feeding *s,
+                                     struct shoal_error *err)
+{
     const int64_t first = s->step[s->oldest].first, n = s->step[s->oldest].n;
-    s->oldest = (s->oldest + 1) % 64;
+    struct sh_pipeline_result r;
+    enum shoal_status st = wait_result(e, &r, err);
+
+    s->oldest = (s->oldest + 1) % STEPS_MAX;
     s->in_flight--;
     if (st) return st;
     for (int32_t i = 0; i < r.n_results && !st; i++) {
@@ -207,45 +222,63 @@ static enum shoal_status take_result(struct sh_engine *e, struct feeding *s,
         if (s->f->sample && first + x->row + 1 == s->f->n) st = sample_here(e, s, x->logits, err);
     }
     e->ops->release(e->pipeline, &r);
+    if (st) return st;
     s->passed = first + n;
+    sh_kv_confirm(e->kv, e->seq, s->before + s->passed, &e->edits);
     if (s->f->progress) s->f->progress(s->f->self, s->passed, s->f->n);
+    return SHOAL_OK;
+}
+
+// After a failure: what is still in flight comes back, and counts for nothing.
+static void drain(struct sh_engine *e, struct feeding *s)
+{
+    if (s->in_flight > 0) e->ops->cancel(e->pipeline);
+    for (; s->in_flight > 0; s->in_flight--) {
+        struct sh_pipeline_result r;
+        if (!wait_result(e, &r, NULL)) e->ops->release(e->pipeline, &r);
+    }
+}
+
+static enum shoal_status feed_all(struct sh_engine *e, struct feeding *s, struct shoal_error *err)
+{
+    const int most = e->info.in_flight_max < STEPS_MAX ? e->info.in_flight_max : STEPS_MAX;
+    enum shoal_status st = SHOAL_OK;
+
+    while (!st && s->passed < s->f->n) {
+        while (!st && s->sent < s->f->n && s->in_flight < most && !atomic_load(&e->cancelled))
+            st = submit_chunk(e, s, err);
+        if (!st && s->in_flight == 0) st = sh_fail(err, SHOAL_ERR_CANCELLED, "engine: cancelled");
+        if (!st) st = take_result(e, s, err);
+    }
     return st;
 }
 
 enum shoal_status sh_engine_feed(struct sh_engine *e, const struct sh_feed *f, int32_t *token,
                                  struct shoal_error *err)
 {
-    const int64_t before = e->n_ids;
-    const int most = e->info.in_flight_max < 64 ? e->info.in_flight_max : 64;
-    struct feeding s = {.f = f, .token = -1};
-    enum shoal_status st = SHOAL_OK;
+    struct feeding s = {.f = f, .before = e->n_ids, .token = -1};
+    const struct sh_rng rng = e->rng;
+    enum shoal_status st;
 
+    if (token) *token = -1;
     if (f->n <= 0) return sh_fail(err, SHOAL_ERR_ARG, "engine: nothing to feed");
-    if (before + f->n > e->n_ctx) {
+    if (f->n > e->n_ctx - s.before) {
         return sh_fail(err, SHOAL_ERR_LIMIT,
                        "engine: %lld tokens do not fit into the context of %lld (%lld in use)",
-                       (long long)f->n, (long long)e->n_ctx, (long long)before);
+                       (long long)f->n, (long long)e->n_ctx, (long long)s.before);
     }
+    // What an earlier failure could not undo for want of memory.
+    if (sh_kv_length(e->kv, e->seq) != e->n_ids && (st = cut_to(e, e->n_ids, err))) return st;
     if (f->sample) s.draw = sh_rng_draw(&e->rng);
-    while (!st && s.passed < f->n) {
-        while (!st && s.sent < f->n && s.in_flight < most && !e->cancelled)
-            st = submit_chunk(e, &s, err);
-        if (!st && s.in_flight == 0) st = sh_fail(err, SHOAL_ERR_CANCELLED, "engine: cancelled");
-        if (!st) st = take_result(e, &s, err);
-    }
-    // What is still in flight after a failure must come back before the next feed.
-    while (s.in_flight > 0) {
-        const int64_t passed = s.passed;
-        (void)take_result(e, &s, NULL);
-        s.passed = passed;
-    }
-    if (st && s.passed < s.sent) {
+    st = feed_all(e, &s, err);
+    if (st) {
         struct shoal_error ignored;
-        e->n_ids = before + s.passed;
-        if (sh_kv_truncate(e->kv, e->seq, e->n_ids, &e->edits, &ignored)) e->n_ids = before;
-    } else {
-        sh_kv_confirm(e->kv, e->seq, e->n_ids, &e->edits);
+        drain(e, &s);
+        e->rng = rng; // the draw is still to come
+        (void)cut_to(e, s.before + s.passed, &ignored);
+        if (st == SHOAL_ERR_CANCELLED) atomic_store(&e->cancelled, false);
+    } else if (token) {
+        *token = s.token;
     }
-    if (token) *token = st ? -1 : s.token;
     return st;
 }

@@ -43,8 +43,9 @@ struct sh_feed {
     int64_t chunk; /* most rows per step, 0: what the pipeline takes */
 };
 /* Append ids to the sequence.  *token (may be NULL): the sampled one, which is not yet part of the
- * sequence.  On failure the sequence is as long as what had passed.  ERR_LIMIT: the context is
- * full; ERR_CANCELLED after sh_engine_cancel(). */
+ * sequence.  On failure the sequence is as long as what had passed, and the draw for the token is
+ * still to come.  ERR_LIMIT: the context is full.  ERR_CANCELLED after sh_engine_cancel(), once:
+ * the next feed goes on. */
 SHOAL_NODISCARD enum shoal_status sh_engine_feed(struct sh_engine *e, const struct sh_feed *f,
                                                  int32_t *token, struct shoal_error *err);
 void sh_engine_cancel(struct sh_engine *e);

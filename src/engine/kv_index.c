@@ -1,7 +1,8 @@
 /* engine/kv_index.c - see kv_index.h.
  *
- * Per paged group: a reference count per page and a stack of free pages (lowest first, so that a
- * fresh sequence gets ascending cells).  Per sequence and group: the page of each 64 positions.
+ * Per paged group: a reference count per page.  A sequence gets the lowest free page behind its
+ * previous one where there is one, so that its cells ascend; per sequence and group: the page of
+ * each 64 positions.
  * Per recurrent group: states are counted the same way; a sequence keeps the state of its last
  * confirmed position and those that runs since then write.
  */
@@ -18,6 +19,7 @@ struct state_at {
 
 struct seq {
     bool open;
+    bool stale; /* closed without an edit: the stages' tables may still map its old pages */
     int64_t start, length, confirmed;
     int32_t *page[SH_GROUPS_MAX];        /* [n_index], -1 = none */
     struct state_at states[STATES_KEPT]; /* oldest first */
@@ -28,8 +30,7 @@ struct seq {
 struct pool {
     enum sh_group_kind kind;
     int64_t window, n_pages;
-    int32_t *refs;
-    int32_t *free; /* stack, the top is the lowest number at first */
+    int32_t *refs; /* [n_pages], 0 = free */
     int64_t n_free;
 };
 
@@ -77,34 +78,36 @@ static void edit(struct sh_edits *e, struct sh_prelude p)
 
 /* ---- pools ---------------------------------------------------------------------------------- */
 
-static int32_t take(struct pool *p)
+// The lowest free page behind `after`, else the lowest of all; there is one.
+static int32_t take(struct pool *p, int32_t after)
 {
-    const int32_t page = p->free[--p->n_free];
+    int64_t i = after + 1;
 
-    p->refs[page] = 1;
-    return page;
+    while (i < p->n_pages && p->refs[i] > 0)
+        i++;
+    if (i >= p->n_pages) {
+        for (i = 0; p->refs[i] > 0;)
+            i++;
+    }
+    p->refs[i] = 1;
+    p->n_free--;
+    return (int32_t)i;
 }
 
 static void drop(struct pool *p, int32_t page)
 {
-    if (page < 0) return;
-    if (--p->refs[page] == 0) p->free[p->n_free++] = page;
+    if (page >= 0 && --p->refs[page] == 0) p->n_free++;
 }
 
 static enum shoal_status init_pool(struct pool *p, const struct sh_kv_group *g, int64_t n_pages,
                                    struct shoal_error *err)
 {
-    *p = (struct pool){.kind = g->kind, .window = g->window, .n_pages = n_pages};
+    *p = (struct pool){.kind = g->kind, .window = g->window, .n_pages = n_pages, .n_free = n_pages};
+    if (n_pages < 0 || n_pages > INT32_MAX)
+        return sh_fail(err, SHOAL_ERR_ARG, "kv: %lld pages in a group", (long long)n_pages);
     p->refs = sh_calloc((size_t)n_pages, sizeof *p->refs);
-    p->free = sh_calloc((size_t)n_pages, sizeof *p->free);
-    if (!p->refs || !p->free) {
-        return sh_fail(err, SHOAL_ERR_NOMEM, "kv: no memory to index %lld pages",
-                       (long long)n_pages);
-    }
-    for (int64_t i = 0; i < n_pages; i++)
-        p->free[i] = (int32_t)(n_pages - 1 - i);
-    p->n_free = n_pages;
-    return SHOAL_OK;
+    if (p->refs) return SHOAL_OK;
+    return sh_fail(err, SHOAL_ERR_NOMEM, "kv: no memory to index %lld pages", (long long)n_pages);
 }
 
 static bool paged(const struct pool *p)
@@ -158,7 +161,6 @@ void sh_kv_index_destroy(struct sh_kv_index *x)
     if (!x) return;
     for (int g = 0; g < x->n_groups; g++) {
         sh_free(x->pool[g].refs);
-        sh_free(x->pool[g].free);
         for (int32_t s = 0; s < x->n_seqs && x->seq; s++)
             sh_free(x->seq[s].page[g]);
     }
@@ -218,6 +220,15 @@ static void drop_state(struct sh_kv_index *x, int32_t state)
     if (x->state_group >= 0) drop(&x->pool[x->state_group], state);
 }
 
+// Whatever the stages' tables map of a sequence number's earlier life goes; there is room.
+static void forget_old(struct sh_kv_index *x, int32_t seq, struct sh_edits *e)
+{
+    if (!x->seq[seq].stale) return;
+    x->seq[seq].stale = false;
+    edit(e, (struct sh_prelude){
+                .kind = SH_PRELUDE_DROP, .seq = seq, .begin = 0, .end = x->n_index * SH_PAGE});
+}
+
 void sh_kv_close(struct sh_kv_index *x, int32_t seq, struct sh_edits *e)
 {
     struct seq *q = &x->seq[seq];
@@ -229,11 +240,9 @@ void sh_kv_close(struct sh_kv_index *x, int32_t seq, struct sh_edits *e)
             unmap(x, seq, g, i, NULL);
     for (int i = 0; i < q->n_states; i++)
         drop_state(x, q->states[i].state);
-    if (e && edits_reserve(e, 1)) {
-        edit(e, (struct sh_prelude){
-                    .kind = SH_PRELUDE_DROP, .seq = seq, .begin = 0, .end = x->n_index * SH_PAGE});
-    }
     q->open = false;
+    q->stale = true;
+    if (edits_reserve(e, 1)) forget_old(x, seq, e);
 }
 
 int64_t sh_kv_length(const struct sh_kv_index *x, int32_t seq)
@@ -284,14 +293,20 @@ static enum shoal_status check_room(const struct sh_kv_index *x, const struct se
     return SHOAL_OK;
 }
 
-// A private page at `index`: fresh, or a copy of the shared one's first cells.
+// The page before `index`, behind which the next one is looked for.
+static int32_t page_before(const struct seq *q, int g, int64_t index)
+{
+    return index > 0 ? q->page[g][index - 1] : -1;
+}
+
+// A private page at `index`: fresh, or a copy of the shared one's cells.
 static void own_page(struct sh_kv_index *x, int32_t seq, int g, int64_t index, struct sh_edits *e)
 {
     struct seq *q = &x->seq[seq];
     const int32_t old = q->page[g][index];
 
     if (old >= 0 && x->pool[g].refs[old] == 1) return;
-    const int32_t page = take(&x->pool[g]);
+    const int32_t page = take(&x->pool[g], page_before(q, g, index));
     q->page[g][index] = page;
     edit(
         e,
@@ -317,7 +332,9 @@ enum shoal_status sh_kv_append(struct sh_kv_index *x, int32_t seq, int64_t n, st
     if (n <= 0) return sh_fail(err, SHOAL_ERR_ARG, "kv: %lld positions to append", (long long)n);
     st = check_room(x, q, n, &n_edits, err);
     if (st) return st;
-    if (!edits_reserve(e, n_edits)) return sh_fail(err, SHOAL_ERR_NOMEM, "kv: no memory for edits");
+    if (!edits_reserve(e, n_edits + 1))
+        return sh_fail(err, SHOAL_ERR_NOMEM, "kv: no memory for edits");
+    forget_old(x, seq, e);
     for (int g = 0; g < x->n_groups; g++) {
         if (!paged(&x->pool[g])) continue;
         const struct need d = pages_needed(x, q, g, n);
@@ -327,7 +344,7 @@ enum shoal_status sh_kv_append(struct sh_kv_index *x, int32_t seq, int64_t n, st
     q->length += n;
     if (x->state_group >= 0) {
         q->read = q->states[q->n_states - 1].state;
-        q->write = take(&x->pool[x->state_group]);
+        q->write = take(&x->pool[x->state_group], -1);
         q->states[q->n_states++] = (struct state_at){.state = q->write, .length = q->length};
     }
     return SHOAL_OK;
@@ -341,11 +358,47 @@ void sh_kv_states(const struct sh_kv_index *x, int32_t seq, int32_t *read, int32
 
 /* ---- confirming and forgetting -------------------------------------------------------------- */
 
+// Which kept state has seen exactly the first n positions, -1 if none.
+static int state_at(const struct seq *q, int64_t n)
+{
+    for (int i = q->n_states - 1; i >= 0; i--)
+        if (q->states[i].length == n) return i;
+    return -1;
+}
+
+// The first position that a row at position `pos` sees in a group.
+static int64_t first_seen(const struct pool *p, int64_t pos)
+{
+    if (p->kind != SH_GROUP_WINDOW || pos < p->window) return 0;
+    return pos - p->window + 1;
+}
+
+// Can a sequence go on at position n: is all that a row there sees still held?
+static enum shoal_status can_continue(const struct sh_kv_index *x, const struct seq *q, int64_t n,
+                                      struct shoal_error *err)
+{
+    for (int g = 0; g < x->n_groups; g++) {
+        if (x->pool[g].kind == SH_GROUP_STATE && state_at(q, n) < 0) {
+            return sh_fail(err, SHOAL_ERR_STATE, "kv: no recurrent state was kept at position %lld",
+                           (long long)n);
+        }
+        if (x->pool[g].kind != SH_GROUP_WINDOW) continue;
+        int64_t i = first_seen(&x->pool[g], n);
+        for (i = (i > q->start ? i : q->start) / SH_PAGE; i * SH_PAGE < n; i++) {
+            if (q->page[g][i] >= 0) continue;
+            return sh_fail(err, SHOAL_ERR_STATE, "kv: the window before position %lld is gone",
+                           (long long)n);
+        }
+    }
+    return SHOAL_OK;
+}
+
 void sh_kv_confirm(struct sh_kv_index *x, int32_t seq, int64_t length, struct sh_edits *e)
 {
     struct seq *q = &x->seq[seq];
     int keep = 0;
 
+    if (length > q->length) length = q->length;
     if (length <= q->confirmed) return;
     q->confirmed = length;
     // The newest state at or below the confirmed length stays, older ones go.
@@ -358,19 +411,14 @@ void sh_kv_confirm(struct sh_kv_index *x, int32_t seq, int64_t length, struct sh
 
     for (int g = 0; g < x->n_groups; g++) {
         if (x->pool[g].kind != SH_GROUP_WINDOW) continue;
-        const int64_t end = (length - x->pool[g].window + 1) / SH_PAGE;
-        if (end <= 0 || !edits_reserve(e, end)) continue;
-        for (int64_t i = 0; i < end; i++)
+        const int64_t end = first_seen(&x->pool[g], length) / SH_PAGE;
+        int64_t from = end; // what an earlier call freed is not looked at again
+        while (from > 0 && q->page[g][from - 1] >= 0)
+            from--;
+        if (from == end || !edits_reserve(e, end - from)) continue;
+        for (int64_t i = from; i < end; i++)
             unmap(x, seq, g, i, e);
     }
-}
-
-// Which kept state has seen exactly the first n positions, -1 if none.
-static int state_at(const struct seq *q, int64_t n)
-{
-    for (int i = q->n_states - 1; i >= 0; i--)
-        if (q->states[i].length == n) return i;
-    return -1;
 }
 
 enum shoal_status sh_kv_truncate(struct sh_kv_index *x, int32_t seq, int64_t length,
@@ -380,18 +428,15 @@ enum shoal_status sh_kv_truncate(struct sh_kv_index *x, int32_t seq, int64_t len
     const int64_t first = (length + SH_PAGE - 1) / SH_PAGE;
     const int64_t last = (q->length + SH_PAGE - 1) / SH_PAGE;
     int n = q->n_states;
+    enum shoal_status st;
 
     if (length < q->start || length > q->length) {
         return sh_fail(err, SHOAL_ERR_ARG, "kv: a sequence of %lld cannot be cut to %lld",
                        (long long)q->length, (long long)length);
     }
-    if (x->state_group >= 0) {
-        n = state_at(q, length) + 1;
-        if (n == 0) {
-            return sh_fail(err, SHOAL_ERR_STATE, "kv: no recurrent state was kept at position %lld",
-                           (long long)length);
-        }
-    }
+    st = can_continue(x, q, length, err);
+    if (st) return st;
+    if (x->state_group >= 0) n = state_at(q, length) + 1;
     if (!edits_reserve(e, (last - first + 1) * x->n_groups))
         return sh_fail(err, SHOAL_ERR_NOMEM, "kv: no memory for edits");
     for (int i = n; i < q->n_states; i++)
@@ -416,20 +461,7 @@ static enum shoal_status can_fork(const struct sh_kv_index *x, const struct seq 
         return sh_fail(err, SHOAL_ERR_STATE, "kv: %lld positions are asked for, %lld are confirmed",
                        (long long)n, (long long)q->confirmed);
     }
-    for (int g = 0; g < x->n_groups; g++) {
-        if (x->pool[g].kind == SH_GROUP_STATE && state_at(q, n) < 0) {
-            return sh_fail(err, SHOAL_ERR_STATE, "kv: no recurrent state was kept at position %lld",
-                           (long long)n);
-        }
-        if (x->pool[g].kind != SH_GROUP_WINDOW || n == 0) continue;
-        const int64_t from = n > x->pool[g].window ? (n - x->pool[g].window) / SH_PAGE : 0;
-        for (int64_t i = from; i * SH_PAGE < n; i++) {
-            if (q->page[g][i] >= 0) continue;
-            return sh_fail(err, SHOAL_ERR_STATE, "kv: the window before position %lld is gone",
-                           (long long)n);
-        }
-    }
-    return SHOAL_OK;
+    return can_continue(x, q, n, err);
 }
 
 enum shoal_status sh_kv_fork(struct sh_kv_index *x, int32_t from, int64_t n, int32_t *seq,
@@ -441,7 +473,7 @@ enum shoal_status sh_kv_fork(struct sh_kv_index *x, int32_t from, int64_t n, int
 
     *seq = -1;
     st = can_fork(x, q, n, err);
-    if (!st && !edits_reserve(e, 1 + 2 * x->n_groups))
+    if (!st && !edits_reserve(e, 2 + 2 * x->n_groups))
         st = sh_fail(err, SHOAL_ERR_NOMEM, "kv: no memory for edits");
     for (int g = 0; g < x->n_groups && rest && !st; g++) {
         if (paged(&x->pool[g]) && x->pool[g].n_free < 1)
@@ -450,6 +482,7 @@ enum shoal_status sh_kv_fork(struct sh_kv_index *x, int32_t from, int64_t n, int
     if (!st) st = sh_kv_open(x, q->start, seq, err);
     if (st) return st;
     r = &x->seq[*seq];
+    forget_old(x, *seq, e);
     edit(e, (struct sh_prelude){
                 .kind = SH_PRELUDE_FORK, .seq = *seq, .from = from, .end = whole * SH_PAGE});
     if (x->state_group >= 0) { // a state is never changed in place: both may read it
@@ -464,7 +497,7 @@ enum shoal_status sh_kv_fork(struct sh_kv_index *x, int32_t from, int64_t n, int
             if (r->page[g][i] >= 0) x->pool[g].refs[r->page[g][i]]++;
         }
         if (!rest || q->page[g][whole] < 0) continue;
-        r->page[g][whole] = take(&x->pool[g]);
+        r->page[g][whole] = take(&x->pool[g], page_before(r, g, whole));
         edit(e, (struct sh_prelude){.kind = SH_PRELUDE_MAP,
                                     .seq = *seq,
                                     .group = g,
@@ -486,13 +519,25 @@ static enum shoal_status can_shift(const struct sh_kv_index *x, const struct seq
 {
     if (x->state_group >= 0)
         return sh_fail(err, SHOAL_ERR_UNSUPPORTED, "kv: a recurrent model cannot shift");
-    if (begin < 0 || begin % SH_PAGE || n % SH_PAGE || begin > q->length ||
-        (n > 0 && begin + n > q->length) || (n < 0 && q->length - n > x->n_positions)) {
+    if (begin < 0 || begin % SH_PAGE || n % SH_PAGE || begin > q->length || n > q->length - begin ||
+        n < q->length - x->n_positions) {
         return sh_fail(err, SHOAL_ERR_ARG,
                        "kv: positions from %lld cannot move by %lld in a sequence of %lld",
                        (long long)begin, (long long)-n, (long long)q->length);
     }
+    if (n < 0 && begin > q->start) {
+        return sh_fail(err, SHOAL_ERR_ARG,
+                       "kv: positions from %lld cannot move up alone: the sequence starts at %lld",
+                       (long long)begin, (long long)q->start);
+    }
     return SHOAL_OK;
+}
+
+// Where a border between positions lies after the edit.
+static int64_t moved(int64_t at, int64_t begin, int64_t n)
+{
+    if (at < begin || (n > 0 && at == begin)) return at;
+    return n > 0 && at < begin + n ? begin : at - n;
 }
 
 enum shoal_status sh_kv_shift(struct sh_kv_index *x, int32_t seq, int64_t begin, int64_t n,
@@ -536,9 +581,8 @@ enum shoal_status sh_kv_shift(struct sh_kv_index *x, int32_t seq, int64_t begin,
         }
     }
     q->length -= n;
-    q->confirmed -= n;
-    if (q->confirmed < 0) q->confirmed = 0;
-    if (n < 0 && begin <= q->start) q->start -= n;
+    q->start = moved(q->start, begin, n);
+    q->confirmed = moved(q->confirmed, begin, n);
     return SHOAL_OK;
 }
 

@@ -47,8 +47,8 @@ SHOAL_NODISCARD enum shoal_status sh_kv_append(struct sh_kv_index *x, int32_t se
 /* State numbers for the run that append() just made (recurrent groups), else -1. */
 void sh_kv_states(const struct sh_kv_index *x, int32_t seq, int32_t *read, int32_t *write);
 /* The first `length` positions are right (their steps have finished): frees what no later step
- * can see.  Rejection: forget positions from `length` on; recurrent groups fail with ERR_STATE
- * unless a kept state stands exactly there. */
+ * can see.  Rejection: forget positions from `length` on; ERR_STATE, and nothing changes, unless
+ * every group can go on there: the pages of its window, a recurrent state of exactly there. */
 void sh_kv_confirm(struct sh_kv_index *x, int32_t seq, int64_t length, struct sh_edits *e);
 SHOAL_NODISCARD enum shoal_status sh_kv_truncate(struct sh_kv_index *x, int32_t seq, int64_t length,
                                                  struct sh_edits *e, struct shoal_error *err);
@@ -58,9 +58,9 @@ SHOAL_NODISCARD enum shoal_status sh_kv_truncate(struct sh_kv_index *x, int32_t 
 SHOAL_NODISCARD enum shoal_status sh_kv_fork(struct sh_kv_index *x, int32_t from, int64_t n,
                                              int32_t *seq, struct sh_edits *e,
                                              struct shoal_error *err);
-/* Forget positions [begin, begin + n) and move the later ones down by n (n < 0: move the ones from
- * begin on up).  begin and n are multiples of 64.  Shared pages are copied first.  ERR_UNSUPPORTED
- * with recurrent groups. */
+/* Forget positions [begin, begin + n) and move the later ones down by n.  n < 0: move all positions
+ * up by -n; begin is then not behind the first one.  begin and n are multiples of 64.  Shared pages
+ * are copied first.  ERR_UNSUPPORTED with recurrent groups. */
 SHOAL_NODISCARD enum shoal_status sh_kv_shift(struct sh_kv_index *x, int32_t seq, int64_t begin,
                                               int64_t n, struct sh_edits *e,
                                               struct shoal_error *err);

@@ -31,7 +31,6 @@ struct pipeline {
     struct sh_job *jobs; /* [in_flight_max] */
     uint64_t next;       /* number of the next job, counted over all epochs */
     uint64_t oldest;     /* not yet given out */
-    uint64_t released;   /* ring places up to here are free again */
     uint64_t base;       /* job number of step 0 of this epoch */
     uint64_t cancel_below;
     enum shoal_status broken;
@@ -194,7 +193,7 @@ static enum shoal_status pipeline_submit(struct sh_pipeline *sp, const struct sh
     if (p->broken) {
         st = p->broken;
         if (err) *err = p->why;
-    } else if (p->next - p->released >= (uint64_t)p->info.in_flight_max) {
+    } else if (job_at(p, p->next)->used) { // in flight, or its result is still held
         st = sh_fail(err, SHOAL_ERR_STATE, "pipeline: %d steps are in flight already",
                      p->info.in_flight_max);
     } else if (step->number != p->next - p->base) {
@@ -205,7 +204,7 @@ static enum shoal_status pipeline_submit(struct sh_pipeline *sp, const struct sh
     if (st) return st;
     st = sh_step_check(step, &p->info.limits, err);
     if (st) return st;
-    j = job_at(p, p->next); // free: only submit and release touch it
+    j = job_at(p, p->next); // free: only submit touches it
     st = sh_job_fill(j, step, p->info.width, err);
     if (st) return st;
     sh_mutex_lock(&p->lock);
@@ -251,10 +250,7 @@ static enum shoal_status pipeline_result(struct sh_pipeline *sp, int64_t timeout
         }
         out->token = j;
         p->oldest++;
-        if (st) { // nothing to keep: the place is free at once
-            j->used = false;
-            p->released++;
-        }
+        if (st) j->used = false; // nothing to keep: the place is free at once
     }
     sh_mutex_unlock(&p->lock);
     return st;
@@ -271,7 +267,6 @@ static void pipeline_release(struct sh_pipeline *sp, const struct sh_pipeline_re
     sh_mutex_lock(&p->lock);
     j->held[last] = false;
     j->used = false;
-    p->released++;
     sh_mutex_unlock(&p->lock);
 }
 
@@ -309,9 +304,10 @@ static enum shoal_status pipeline_reset(struct sh_pipeline *sp, uint64_t epoch,
     enum shoal_status st = pipeline_state(sp, err);
 
     sh_mutex_lock(&p->lock);
-    if (!st && p->released != p->next) {
-        st = sh_fail(err, SHOAL_ERR_STATE, "pipeline: %llu steps are in flight",
-                     (unsigned long long)(p->next - p->released));
+    for (int i = 0; i < p->info.in_flight_max && !st; i++) {
+        if (!p->jobs[i].used) continue;
+        st = sh_fail(err, SHOAL_ERR_STATE, "pipeline: step %llu is in flight or still held",
+                     (unsigned long long)p->jobs[i].step.number);
     }
     // No thread is in a stage now: all jobs have passed all stages.
     for (int i = 0; i < p->n_stages && !st; i++)

@@ -122,7 +122,9 @@ void sh_lower_shape_of(const struct sh_step *step, int32_t n_wanted,
         if (!in->group[g]) continue;
         for (int32_t i = 0; i < step->n_seqs; i++) {
             const struct sh_step_seq *q = &step->seqs[i];
-            const int32_t last = step->rows[q->first_row + q->n_rows - 1].last;
+            int32_t last = 0;
+            for (int32_t r = q->first_row; r < q->first_row + q->n_rows; r++)
+                if (step->rows[r].last > last) last = step->rows[r].last;
             for (int64_t p = 0; p <= last / SH_PAGE; p++) {
                 const int32_t page = sh_table_page(t, g, q->seq, p);
                 const int64_t end = p < last / SH_PAGE ? SH_PAGE : last % SH_PAGE + 1;

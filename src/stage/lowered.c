@@ -279,6 +279,6 @@ enum shoal_status sh_lowered_submit(struct sh_lowered *l, struct sh_slot *s,
     if (!st) st = sh_queue_submit(l->queue, k->exec, 0, &e, NULL, &s->run, err);
     s->ticket = s->run;
     if (!st) st = read_output(l, k, s, err);
-    if (!st) k->last = s->ticket;
+    if (s->ticket) k->last = s->ticket;
     return st;
 }

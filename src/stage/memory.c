@@ -109,12 +109,11 @@ static enum shoal_status check_weight(const struct sh_tensor *t, const struct sh
 
     for (int i = 0; i < SH_MAX_DIMS; i++) {
         stored.ne[i] = w->ne[i];
-        if (i == l->slice.axis || (l->stack > 0 && i == 2)) continue;
-        if (w->ne[i] == t->ne[i]) continue;
+        const int64_t want = l->stack > 0 && i == 2 ? 1 : t->ne[i];
+        if ((i == l->slice.axis && !(l->stack > 0 && i == 2)) || w->ne[i] == want) continue;
         return sh_fail(err, SHOAL_ERR_FORMAT,
-                       "stage: weight %s has %lld elements in dimension %d, "
-                       "expected %lld",
-                       t->name, (long long)w->ne[i], i, (long long)t->ne[i]);
+                       "stage: weight %s has %lld elements in dimension %d, expected %lld", t->name,
+                       (long long)w->ne[i], i, (long long)want);
     }
     sh_tensor_set_dense(&stored);
     if (w->dtype != t->dtype || !sh_tensor_bytes(&stored, &bytes) || bytes != w->bytes) {

@@ -23,6 +23,7 @@ struct sh_stage {
     int32_t output;                    /* tensor number of graph */
     int32_t input[SH_INPUT_COUNT];     /* tensor numbers, -1 */
     int32_t pages_input;               /* of rotate */
+    int rotate_group;                  /* whose keys it turns */
     int32_t table_leaf[SH_GROUPS_MAX]; /* -1: the graph has none */
     int64_t width;                     /* of the output's rows */
     struct sh_queue *queue;
@@ -43,7 +44,7 @@ struct sh_stage {
 
 static enum shoal_status find_roles(struct sh_stage *s, struct shoal_error *err)
 {
-    s->output = s->pages_input = -1;
+    s->output = s->pages_input = s->rotate_group = -1;
     for (int i = 0; i < SH_INPUT_COUNT; i++)
         s->input[i] = -1;
     for (int i = 0; i < SH_GROUPS_MAX; i++)
@@ -62,7 +63,12 @@ static enum shoal_status find_roles(struct sh_stage *s, struct shoal_error *err)
     }
     for (int32_t i = 0; i < s->rotate.n_tensors; i++) {
         const struct sh_tensor *t = &s->rotate.tensors[i];
-        if (t->leaf >= 0 && s->rotate.leaves[t->leaf].kind == SH_LEAF_INPUT) s->pages_input = i;
+        const struct sh_leaf *l = t->leaf < 0 ? NULL : &s->rotate.leaves[t->leaf];
+        if (l && l->kind == SH_LEAF_INPUT) s->pages_input = i;
+        if (!l || l->kind != SH_LEAF_CACHE_K) continue;
+        if (s->rotate_group >= 0 && s->rotate_group != l->group)
+            return sh_fail(err, SHOAL_ERR_ARG, "stage: the keys of two groups in one rotation");
+        s->rotate_group = l->group;
     }
     if (s->output < 0) return sh_fail(err, SHOAL_ERR_ARG, "stage: the graph has no output");
     s->width = s->graph.tensors[s->output].ne[0];
@@ -231,7 +237,7 @@ static enum shoal_status apply_edit(struct sh_stage *s, struct sh_slot *slot,
     }
     for (int g = 0; g < s->tables.n_groups; g++) {
         const int64_t n = sh_tables_apply(&s->tables, e, g, slot->pages);
-        if (!st && e->kind == SH_PRELUDE_SHIFT && s->rotate_exec)
+        if (!st && e->kind == SH_PRELUDE_SHIFT && s->rotate_exec && g == s->rotate_group)
             st = rotate_pages(s, slot, n, e->delta, err);
     }
     return st;
@@ -336,7 +342,7 @@ enum shoal_status sh_stage_submit(struct sh_stage *s, const struct sh_step *step
     slot->start_ns = sh_now_ns(&sh_clock_system);
     sh_slot_fill(slot, step);
     for (int32_t i = 0; i < step->n_prelude; i++) {
-        const enum shoal_status one = apply_edit(s, slot, &step->prelude[i], &local);
+        const enum shoal_status one = apply_edit(s, slot, &step->prelude[i], st ? NULL : &local);
         if (one && !st) st = one;
     }
     if (!st) {
@@ -375,9 +381,10 @@ enum shoal_status sh_stage_skip(struct sh_stage *s, const struct sh_step *step,
     if (st) return st;
     s->next_number++;
     for (int32_t i = 0; i < step->n_prelude; i++) {
-        const enum shoal_status one = apply_edit(s, slot, &step->prelude[i], err);
+        const enum shoal_status one = apply_edit(s, slot, &step->prelude[i], st ? NULL : err);
         if (one && !st) st = one;
     }
+    if (st) recover(s);
     return st;
 }
 

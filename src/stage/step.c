@@ -55,11 +55,36 @@ static enum shoal_status check_edit(const struct sh_prelude *e, int32_t i,
         return SHOAL_OK;
     case SH_PRELUDE_SHIFT:
         if (e->begin < 0 || e->begin % SH_PAGE) return bad_edit(err, i, "begin", e->begin);
-        if (e->delta % SH_PAGE || e->delta > n_index * SH_PAGE || -e->delta > e->begin)
+        if (e->delta % SH_PAGE || e->delta > n_index * SH_PAGE || e->delta < -e->begin)
             return bad_edit(err, i, "delta", e->delta);
         return SHOAL_OK;
     }
     return bad_edit(err, i, "kind", (int64_t)e->kind);
+}
+
+static enum shoal_status check_row(const struct sh_step *s, const struct sh_step_seq *q, int32_t r,
+                                   bool rises, const struct sh_step_limits *l,
+                                   struct shoal_error *err)
+{
+    const struct sh_row *row = &s->rows[r];
+
+    if (row->seq != q->seq || !rises || row->pos < 0 || row->pos >= l->n_positions ||
+        row->last < row->pos || row->last >= l->n_positions) {
+        return sh_fail(err, SHOAL_ERR_ARG,
+                       "step: row %d (sequence %d, position %d, last %d) does not fit its run or "
+                       "the context of %lld",
+                       (int)r, (int)row->seq, (int)row->pos, (int)row->last,
+                       (long long)l->n_positions);
+    }
+    if (row->token < 0 && -1 - row->token >= s->n_embd) {
+        return sh_fail(err, SHOAL_ERR_ARG, "step: row %d asks for embedding row %d of %d", (int)r,
+                       -1 - (int)row->token, (int)s->n_embd);
+    }
+    if ((unsigned)row->want > SH_WANT_LOGITS || (row->want == SH_WANT_TOP_K && row->top_k < 0)) {
+        return sh_fail(err, SHOAL_ERR_ARG, "step: row %d wants %u with %d candidates", (int)r,
+                       (unsigned)row->want, (int)row->top_k);
+    }
+    return SHOAL_OK;
 }
 
 static enum shoal_status check_seq(const struct sh_step *s, int32_t i, int32_t *next,
@@ -74,29 +99,22 @@ static enum shoal_status check_seq(const struct sh_step *s, int32_t i, int32_t *
                        (int)q->seq, (int)q->first_row, (int)(q->first_row + q->n_rows),
                        (int)s->n_rows, (int)*next);
     }
-    if (q->state_read >= l->n_states || q->state_write >= l->n_states) {
+    if (q->state_read < -1 || q->state_read >= l->n_states || q->state_write < -1 ||
+        q->state_write >= l->n_states) {
         return sh_fail(err, SHOAL_ERR_ARG, "step: sequence %d: states %d, %d of %d", (int)q->seq,
                        (int)q->state_read, (int)q->state_write, (int)l->n_states);
     }
+    if (q->n_recent < 0)
+        return sh_fail(err, SHOAL_ERR_ARG, "step: sequence %d has %d recent tokens", (int)q->seq,
+                       (int)q->n_recent);
     for (int32_t k = 0; k < i; k++) {
         if (s->seqs[k].seq == q->seq)
             return sh_fail(err, SHOAL_ERR_ARG, "step: sequence %d has two runs", (int)q->seq);
     }
     for (int32_t r = q->first_row; r < q->first_row + q->n_rows; r++) {
-        const struct sh_row *row = &s->rows[r];
-        const bool rises = r == q->first_row || row->pos > s->rows[r - 1].pos;
-        if (row->seq != q->seq || !rises || row->pos < 0 || row->pos >= l->n_positions ||
-            row->last < row->pos || row->last >= l->n_positions) {
-            return sh_fail(err, SHOAL_ERR_ARG,
-                           "step: row %d (sequence %d, position %d, last %d) does not fit its run "
-                           "or the context of %lld",
-                           (int)r, (int)row->seq, (int)row->pos, (int)row->last,
-                           (long long)l->n_positions);
-        }
-        if (row->token < 0 && -1 - row->token >= s->n_embd) {
-            return sh_fail(err, SHOAL_ERR_ARG, "step: row %d asks for embedding row %d of %d",
-                           (int)r, -1 - (int)row->token, (int)s->n_embd);
-        }
+        const bool rises = r == q->first_row || s->rows[r].pos > s->rows[r - 1].pos;
+        enum shoal_status st = check_row(s, q, r, rises, l, err);
+        if (st) return st;
     }
     *next += q->n_rows;
     return SHOAL_OK;
@@ -109,6 +127,10 @@ enum shoal_status sh_step_check(const struct sh_step *s, const struct sh_step_li
     int64_t wanted = 0;
     int32_t next = 0;
 
+    if (s->n_prelude < 0 || s->n_embd < 0) {
+        return sh_fail(err, SHOAL_ERR_ARG, "step: %d edits and %d embedding rows",
+                       (int)s->n_prelude, (int)s->n_embd);
+    }
     if (s->n_rows < 0 || s->n_rows > l->rows_max || s->n_seqs < 0 || s->n_seqs > l->n_seqs) {
         return sh_fail(err, SHOAL_ERR_ARG,
                        "step: %d rows of %d sequences, at most %lld of %d are possible",

@@ -48,6 +48,9 @@ struct rig_run {
 };
 /* Append the runs and execute them as one step. */
 void rig_step(struct rig *r, const struct rig_run *runs, int n_runs);
+/* The same for one run in one whole stage; the status and message of its result, where it fails.
+ * The run stays appended to its sequence. */
+enum shoal_status rig_try(struct rig *r, const struct rig_run *run, struct shoal_error *err);
 /* A step in two halves, for steps in flight: rows are kept in `s` until finish. */
 struct rig_flight {
     struct sh_step step;
