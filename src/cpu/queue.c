@@ -187,7 +187,8 @@ static bool serve(struct sh_cpu_queue *q)
 
     if (q->failed_from) {
         st = SHOAL_ERR_POISONED;
-        if (c->kind == COMMAND_RUN) sh_cpu_run_abandon(&c->run, st, q->failure.message);
+        if (c->kind == COMMAND_RUN)
+            sh_cpu_run_abandon(&c->run, q->failure.code, q->failure.message);
     } else if (c->kind == COMMAND_RUN) {
         more = advance(q, c, &worked, &st, &err);
     } else {
