@@ -4,6 +4,8 @@
 
 void sh_mm_fill_avx2(struct sh_kernels *k)
 {
+    sh_act_fill_avx2(k);
+    sh_convert_fill_avx2(k);
     sh_mm_float_fill_avx2(k);
     sh_mm_q32_fill_avx2(k);
     sh_mm_q256_fill_avx2(k);

@@ -24,19 +24,11 @@
 #include "kernels/mm_priv.h"
 
 #define TILE_INLINE static inline __attribute__((always_inline))
+/* Fully: counts become constants only after inlining, and clang's plain "unroll" acts before. */
 #if defined(__clang__)
-#define TILE_UNROLL _Pragma("unroll")
+#define TILE_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define TILE_UNROLL _Pragma("GCC unroll 16")
-#endif
-
-/* Clang sees through the transposition and would replace it by loads of single elements. */
-#if !defined(__clang__)
-#define TILE_OPAQUE(x) ((void)0)
-#elif defined(__AVX512F__)
-#define TILE_OPAQUE(x) __asm__("" : "+v"(x))
-#else
-#define TILE_OPAQUE(x) __asm__("" : "+x"(x))
 #endif
 
 #if defined(__AVX512F__)
@@ -237,9 +229,6 @@ TILE_INLINE void v_load_rows(vi out[4], const uint8_t *p, size_t s)
     out[1] = v_unpackhi64(a, c);
     out[2] = v_unpacklo64(b, d);
     out[3] = v_unpackhi64(b, d);
-    TILE_UNROLL
-    for (int i = 0; i < 4; i++)
-        TILE_OPAQUE(out[i]);
 }
 
 /* Bytes 0..3 (first) or 12..15 (last) of 16 bytes of every row. */

@@ -355,6 +355,68 @@ static void act__tiers_agree(void **state)
     assert_int_equal(sh_act_row_bytes(SH_DTYPE_F32, -1), 0);
 }
 
+/* Rows of floats or blocks to f32 and back, where a tier has its own code for it. */
+static void check_convert(enum sh_dtype type, int64_t n, enum act_kind kind)
+{
+    const unsigned have = sh_isa_detect();
+    struct sh_kernels scalar, k;
+    size_t bytes;
+
+    assert_true(sh_dtype_row_bytes(type, n, &bytes));
+    struct guarded gx = guarded_open((size_t)n * sizeof(float)), gb = guarded_open(bytes);
+    float *x = (float *)(void *)guarded_last(&gx, (size_t)n * sizeof(float));
+    float *want = sh_calloc((size_t)n + 1, sizeof *want),
+          *in = sh_calloc((size_t)n + 1, sizeof *in);
+    uint8_t *blocks = guarded_last(&gb, bytes), *want_blocks = sh_calloc(1, bytes + 1);
+
+    sh_kernels_fill(&scalar, 0);
+    data_act(in, n, kind, 23);
+    scalar.encode[type](n, want_blocks, in);
+    scalar.decode[type](n, want, want_blocks);
+    for (int t = 0; t < N_TIERS; t++) {
+        if ((have & TIERS[t].isa) != TIERS[t].isa) continue;
+        sh_kernels_fill(&k, TIERS[t].isa);
+        if (k.encode[type] == scalar.encode[type] && k.decode[type] == scalar.decode[type])
+            continue;
+        memcpy(x, in, (size_t)n * sizeof *x);
+        memset(blocks, 0, bytes);
+        k.encode[type](n, blocks, x);
+        if (memcmp(blocks, want_blocks, bytes) != 0) {
+            fail_msg("encode %s, n %lld, kind %d: %s differs from scalar",
+                     sh_dtype_info(type)->name, (long long)n, (int)kind, TIERS[t].name);
+        }
+        k.decode[type](n, x, blocks);
+        for (int64_t i = 0; i < n; i++) {
+            if (!same_bits(x[i], want[i])) {
+                fail_msg("decode %s, n %lld: %s gives %a at %lld, scalar %a",
+                         sh_dtype_info(type)->name, (long long)n, TIERS[t].name, (double)x[i],
+                         (long long)i, (double)want[i]);
+            }
+        }
+    }
+    sh_free(want);
+    sh_free(in);
+    sh_free(want_blocks);
+    guarded_close(&gx);
+    guarded_close(&gb);
+}
+
+static void convert__tiers_agree(void **state)
+{
+    struct sh_kernels k;
+
+    (void)state;
+    sh_kernels_fill(&k, 0);
+    for (int t = 0; t < SH_DTYPE_COUNT; t++) {
+        if (!k.encode[t] || !k.decode[t]) continue;
+        const int64_t len = sh_dtype_info((enum sh_dtype)t)->block_len;
+        for (int kind = 0; kind < ACT_KINDS; kind++) {
+            for (int64_t n = 0; n <= (len == 1 ? 40 : 3); n++)
+                check_convert((enum sh_dtype)t, n * len, (enum act_kind)kind);
+        }
+    }
+}
+
 /* Encoded rows decode to something near; extremes and NaN give valid blocks. */
 static void encode__near(void **state)
 {
@@ -422,6 +484,7 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(mm__known_answers),
                                        cmocka_unit_test(mm__close_to_double),
                                        cmocka_unit_test(act__tiers_agree),
+                                       cmocka_unit_test(convert__tiers_agree),
                                        cmocka_unit_test(encode__near),
                                        cmocka_unit_test(decode__more_types),
 #define X(type) cmocka_unit_test(mm__tiers_agree_##type),
