@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-groups=(build test lint)
+groups=(build test lint demo)
 for arg in "$@"; do
     case "$arg" in
         --full) groups+=(clang) ;;
@@ -19,4 +19,8 @@ for arg in "$@"; do
     esac
 done
 scripts/install-deps.sh "${groups[@]}"
+# The tests on a real model are skipped where it cannot be fetched.
+if [ -z "${SHOAL_TEST_MODEL-}" ] && model=$(scripts/fetch-model.sh); then
+    export SHOAL_TEST_MODEL=$model
+fi
 exec python3 scripts/run_tests.py "$@"
