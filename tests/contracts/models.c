@@ -148,7 +148,7 @@ static void keys(struct maker *m, enum tm_kind kind)
 #define KEY(suffix) (snprintf(k, sizeof k, "%s.%s", arch, suffix), k)
     sh_gguf_put_str(m->w, "general.architecture", sh_str_from(arch));
     sh_gguf_put_u32(m->w, KEY("block_count"), LAYERS);
-    sh_gguf_put_u32(m->w, KEY("context_length"), 1024);
+    sh_gguf_put_u32(m->w, KEY("context_length"), 16384);
     sh_gguf_put_u32(m->w, KEY("embedding_length"), WIDTH);
     sh_gguf_put_u32(m->w, KEY("attention.head_count"), HEADS);
     for (int il = 0; il < LAYERS; il++)
