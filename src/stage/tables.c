@@ -13,10 +13,11 @@ enum shoal_status sh_tables_init(struct sh_tables *t, const struct sh_step_limit
         size_t n;
         if (!sh_mul_ok((size_t)t->n_index, (size_t)t->n_seqs, &n) ||
             !(t->group[g].page = sh_calloc(n, sizeof(int32_t)))) {
+            const long long n_index = (long long)t->n_index;
             sh_tables_release(t);
             return sh_fail(err, SHOAL_ERR_NOMEM,
                            "stage: no memory for tables of %d sequences of %lld pages",
-                           (int)limits->n_seqs, (long long)t->n_index);
+                           (int)limits->n_seqs, n_index);
         }
     }
     sh_tables_clear(t);
