@@ -152,6 +152,12 @@ static enum shoal_status fail_memory(struct remote_device *d, size_t bytes, stru
     enum shoal_status st = ask(d, SH_WIRE_GET_DEVICE_MEMORY, &rq, &a, err);
 
     if (st) return st;
+    if (bytes > d->buffer_bytes_max && bytes <= a.memory_free) {
+        st = sh_fail(err, SHOAL_ERR_LIMIT, "%s allows buffers of %zu bytes, not %zu", d->address,
+                     d->buffer_bytes_max, bytes);
+        sh_error_set_peer(err, d->address);
+        return st;
+    }
     st = sh_fail(err, SHOAL_ERR_NOMEM,
                  "%s has no memory for a buffer of %zu bytes: %" PRIu64 " of %" PRIu64 " are free",
                  d->address, bytes, a.memory_free, a.memory_total);
@@ -225,10 +231,7 @@ static enum shoal_status remote_buffer_alloc(struct sh_device *dev, struct sh_bu
     enum shoal_status st;
 
     if (!err) err = &local;
-    if (bytes > d->buffer_bytes_max) {
-        return sh_fail(err, SHOAL_ERR_LIMIT, "%s allows buffers of %zu bytes, not %zu", d->address,
-                       d->buffer_bytes_max, bytes);
-    }
+    if (bytes > d->buffer_bytes_max) return fail_memory(d, bytes, err);
     b = sh_calloc(1, sizeof *b);
     if (!b) return sh_fail(err, SHOAL_ERR_NOMEM, "no memory for a buffer of %s", d->address);
     st = remote_place_alloc(d, bytes, &b->place, err);

@@ -3,8 +3,8 @@
  *      end 0  --ring 0-->  end 1
  *      end 0  <--ring 1--  end 1
  *
- * The shared part dies with the second end.  Closing an end is an orderly end for the peer once it
- * has read what was under way; cutting loses it.
+ * The shared part dies with the second end.  Closing or cutting an end is, as with TCP, an orderly
+ * end for the peer once it has read what was under way.
  */
 #include "net/stream.h"
 
@@ -83,10 +83,8 @@ static enum shoal_status pair_read(struct sh_stream *s, void *dst, size_t n, siz
     sh_mutex_lock(&sh->lock);
     if (sh->cut[e->side]) {
         st = fail_cut(s, err);
-    } else if (sh->cut[!e->side]) {
-        st = sh_fail(err, SHOAL_ERR_PEER, "%s reset the connection", s->peer);
     } else if (r->len == 0) {
-        *end = sh->closed[!e->side];
+        *end = sh->closed[!e->side] || sh->cut[!e->side];
     } else {
         size_t take = n < r->len ? n : r->len;
         if (take > sh->capacity - r->start) take = sh->capacity - r->start;
