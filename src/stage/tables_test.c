@@ -81,12 +81,14 @@ static void tables__map_marks_the_span_of_what_changed(void **state)
     map(&t, 0, 1, 2, 9);
     assert_int_equal(t.group[0].dirty0, INDEX + 2);
     assert_int_equal(t.group[0].dirty1, INDEX + 3);
+    map(&t, 0, 1, 3, 6);
+    assert_int_equal(t.group[0].dirty1, INDEX + 4);
     map(&t, 0, 1, 4, 8);
     map(&t, 0, 1, 1, 7);
     assert_int_equal(t.group[0].dirty0, INDEX + 1);
     assert_int_equal(t.group[0].dirty1, INDEX + 5);
     assert_int_equal(t.group[1].dirty1, 0); // another group's table
-    expect_row(&t, 0, 1, ROW(-1, 7, 9, -1, 8));
+    expect_row(&t, 0, 1, ROW(-1, 7, 9, 6, 8));
     expect_row(&t, 1, 1, ROW(-1, -1, -1, -1, -1));
     sh_tables_all_dirty(&t);
     assert_int_equal(t.group[1].dirty1, SEQS * INDEX);
