@@ -44,6 +44,7 @@ enum act_kind {
     ACT_ONES,        /* all at the largest code */
     ACT_ALTERNATING, /* both limits */
     ACT_ZERO,
+    ACT_TIES, /* halfway between codes */
     ACT_TINY, /* subnormal: inverse scales overflow */
     ACT_WILD, /* huge, infinite and NaN elements among ordinary ones */
     ACT_KINDS
