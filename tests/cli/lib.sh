@@ -17,7 +17,7 @@ end_workers() {
         kill -KILL "$pid" 2> /dev/null || true
     done
     for pid in "${peers[@]}"; do kill "$pid" 2> /dev/null || true; done
-    wait
+    wait 2> /dev/null
 }
 trap end_workers EXIT
 
@@ -79,6 +79,7 @@ stop_worker() {
     [ "$got" -eq 0 ] || fail "a worker ended with code $got: $(cat "$SHOAL_TMP"/worker.*)"
 }
 
+# shellcheck disable=SC2034 # $address is for the tests
 # start_peer MODE: something that is no worker; sets $address, its lines can be read from fd 8.
 start_peer() {
     local lines=$SHOAL_TMP/peer port
