@@ -5,7 +5,7 @@
  * allowed is cut, which cancels its graph.  A connection that has ended stays in the list until
  * run() has joined its thread.
  */
-#include "ggmlrpc/session_priv.h"
+#include "ggmlrpc/server.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "ggmlrpc/session_priv.h"
 
 #define USER_TIMEOUT_MS 30000
 
@@ -353,7 +354,8 @@ static void set_defaults(struct sh_ggmlrpc_server *v)
 {
     struct sh_ggmlrpc_server_options *o = &v->opt;
 
-    if (o->memory_max == 0) o->memory_max = v->info.memory_free;
+    // Graphs need some memory of their own, which no client asks for.
+    if (o->memory_max == 0) o->memory_max = v->info.memory_free - v->info.memory_free / 16;
     if (o->connections_max == 0) o->connections_max = 32;
     if (o->per_address_max == 0) o->per_address_max = 16;
     if (o->hello_ns == 0) o->hello_ns = 5 * SH_SECOND;

@@ -25,9 +25,9 @@ struct sh_ggmlrpc_server; /* opaque */
 
 struct sh_ggmlrpc_server_options {
     struct sh_device *device;
-    const char *listen;  /* "host:port"; port 0: the system chooses; NULL: no listener */
-    bool allow_remote;   /* may listen on other addresses than loopback */
-    size_t memory_max;   /* bytes of buffers of all clients together; 0: what is free now */
+    const char *listen; /* "host:port"; port 0: the system chooses; NULL: no listener */
+    bool allow_remote;  /* may listen on other addresses than loopback */
+    size_t memory_max;  /* bytes of buffers of all clients together; 0: 15/16 of what is free now */
     int connections_max; /* 0: 32 */
     int per_address_max; /* of those from one host; 0: 16 */
     int64_t hello_ns;    /* time for the first command; 0: 5 s */

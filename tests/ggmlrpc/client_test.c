@@ -4,7 +4,6 @@
  */
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/mem.h"
 #include "device/device.h"
@@ -192,7 +191,7 @@ static void client__names_a_server_that_is_not_there(void **state)
     (void)state;
     assert_int_equal(sh_endpoint_parse(&ep, "127.0.0.1:0", -1, NULL), SHOAL_OK);
     assert_int_equal(sh_listener_open(&l, &ep, NULL), SHOAL_OK);
-    strcpy(address, sh_listener_text(l));
+    (void)snprintf(address, sizeof address, "%s", sh_listener_text(l));
     // bound but never accepting: connected, and then silence
     assert_int_equal(sh_ggmlrpc_device_open(&d, address, &g_hasty, &err), SHOAL_ERR_TIMEOUT);
     assert_non_null(strstr(err.message, address));
@@ -408,8 +407,7 @@ HOOK(stops_reading)
 {
     UNUSED;
     if (c != SH_WIRE_SET_TENSOR) return SCRIPTED_DEFAULT;
-    while (!sh_stream_hung_up(sc->far))
-        (void)usleep(1000);
+    scripted_hold(sc);
     return SCRIPTED_HANG_UP;
 }
 
@@ -429,6 +427,7 @@ static void client__a_server_that_stops_reading_times_out(void **state)
     assert_int_equal(sh_queue_write(r.queue, b, 0, data, bytes, &t, &err), SHOAL_OK);
     assert_int_equal(sh_queue_wait(r.queue, t, SOON_NS, &err), SHOAL_ERR_TIMEOUT);
     assert_non_null(strstr(err.message, "memory:1"));
+    scripted_let_go(&r.sc);
     sh_buffer_free(b);
     rig_close(&r);
     sh_free(data);

@@ -36,6 +36,22 @@ void scripted_drain(struct scripted *sc)
     }
 }
 
+void scripted_hold(struct scripted *sc)
+{
+    sh_mutex_lock(&sc->lock);
+    while (!sc->let_go)
+        (void)sh_cond_wait(&sc->changed, &sc->lock, SH_NO_DEADLINE);
+    sh_mutex_unlock(&sc->lock);
+}
+
+void scripted_let_go(struct scripted *sc)
+{
+    sh_mutex_lock(&sc->lock);
+    sc->let_go = true;
+    sh_cond_broadcast(&sc->changed);
+    sh_mutex_unlock(&sc->lock);
+}
+
 static void send_zeros(struct scripted *sc, uint64_t n)
 {
     uint8_t header[8];
@@ -133,6 +149,8 @@ void scripted_begin(struct scripted *sc, scripted_hook *hook)
 {
     memset(sc, 0, sizeof *sc);
     sc->hook = hook;
+    sh_mutex_init(&sc->lock);
+    sh_cond_init(&sc->changed);
     assert_int_equal(sh_stream_pair(&sc->near, &sc->far, (size_t)64 << 10, NULL), SHOAL_OK);
     assert_int_equal(pthread_create(&sc->thread, NULL, script_thread, sc), 0);
 }
@@ -140,6 +158,8 @@ void scripted_begin(struct scripted *sc, scripted_hook *hook)
 void scripted_end(struct scripted *sc)
 {
     assert_int_equal(pthread_join(sc->thread, NULL), 0);
+    sh_cond_release(&sc->changed);
+    sh_mutex_release(&sc->lock);
 }
 
 int scripted_count(struct scripted *sc, unsigned command)

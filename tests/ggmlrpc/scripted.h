@@ -7,6 +7,7 @@
 #ifndef TESTS_GGMLRPC_SCRIPTED_H
 #define TESTS_GGMLRPC_SCRIPTED_H
 
+#include "base/thread.h"
 #include "peer.h"
 
 #define SCRIPTED_SEEN_MAX 4096
@@ -29,6 +30,9 @@ struct scripted {
     int step;            /* the hook's own */
     uint64_t alloc_size; /* answer of GET_ALLOC_SIZE */
     uint64_t next_buffer;
+    struct sh_mutex lock; /* guards let_go */
+    struct sh_cond changed;
+    bool let_go;
     uint8_t seen[SCRIPTED_SEEN_MAX];
     uint64_t sizes[SCRIPTED_SEEN_MAX]; /* of the request; of the buffer for ALLOC_BUFFER */
     int n_seen;
@@ -41,6 +45,9 @@ void scripted_send(struct scripted *sc, const void *bytes, size_t n);
 void scripted_answer(struct scripted *sc, unsigned command, const struct sh_wire_answer *a);
 /* How often a command has come; after scripted_end(). */
 int scripted_count(struct scripted *sc, unsigned command);
+/* Do nothing until the test lets go. */
+void scripted_hold(struct scripted *sc);
+void scripted_let_go(struct scripted *sc);
 /* Wait until no byte arrives any more: the client has gone. */
 void scripted_drain(struct scripted *sc);
 

@@ -2,9 +2,9 @@
  * and its limits, graphs kept and dropped, vanishing, draining.  Mostly over a device whose runs
  * end when the test says so.
  */
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/mem.h"
 #include "fake_device.h"
@@ -59,6 +59,18 @@ static void bench_close(struct bench *b)
     assert_int_equal(b->fake.n_execs, 0);
     assert_int_equal(b->fake.n_queues, 0);
     fake_device_release(&b->fake);
+}
+
+/* The server notices ends in its own time. */
+static void await_connections(struct sh_ggmlrpc_server *server, int n)
+{
+    struct sh_ggmlrpc_server_stats stats;
+
+    do {
+        (void)sched_yield();
+        sh_ggmlrpc_server_stats(server, &stats);
+    } while (stats.n_connections > n);
+    assert_int_equal(stats.n_connections, n);
 }
 
 static uint64_t ask_value(struct peer *p, enum sh_wire_command c, struct sh_wire_request *rq)
@@ -554,7 +566,6 @@ static void server__a_client_that_reads_nothing_is_let_go(void **state)
 {
     const struct sh_ggmlrpc_server_options opt = {.listen = "127.0.0.1:0", .stall_ns = 200 * SH_MS};
     struct sh_wire_request rq = {.size = 1 << 20};
-    struct sh_ggmlrpc_server_stats stats;
     struct peer_buffer buf;
     struct bench b;
     struct peer p;
@@ -569,10 +580,7 @@ static void server__a_client_that_reads_nothing_is_let_go(void **state)
         for (int i = 0; i < 64; i++)
             peer_send(&p, SH_WIRE_GET_TENSOR, &rq, NULL, 0);
         if (round == 1) {
-            do { // still connected, and still not reading
-                sh_ggmlrpc_server_stats(b.server, &stats);
-                (void)usleep(1000);
-            } while (stats.n_connections > 0);
+            await_connections(b.server, 0); // still connected, and still not reading
         }
         (void)peer_end(&p);
     }
@@ -582,7 +590,6 @@ static void server__a_client_that_reads_nothing_is_let_go(void **state)
 static void server__limits_connections_per_host(void **state)
 {
     const struct sh_ggmlrpc_server_options opt = {.listen = "127.0.0.1:0", .per_address_max = 2};
-    struct sh_ggmlrpc_server_stats stats;
     struct bench b;
     struct peer p[3];
 
@@ -595,10 +602,7 @@ static void server__limits_connections_per_host(void **state)
     peer_connect(&p[2], sh_ggmlrpc_server_address(b.server));
     (void)peer_expect_end(&p[2]);
     (void)peer_end(&p[0]);
-    do { // the server notices in its own time
-        sh_ggmlrpc_server_stats(b.server, &stats);
-        (void)usleep(1000);
-    } while (stats.n_connections > 1);
+    await_connections(b.server, 1);
     peer_connect(&p[2], sh_ggmlrpc_server_address(b.server));
     peer_hello(&p[2]);
     (void)peer_end(&p[2]);
@@ -609,8 +613,11 @@ static void server__limits_connections_per_host(void **state)
 static void server__a_silent_connection_is_closed_before_its_greeting_only(void **state)
 {
     const struct sh_ggmlrpc_server_options opt = {.hello_ns = 200 * SH_MS};
+    struct sh_pace longer = sh_pace_rate(300 * SH_MS, SH_NO_DEADLINE, 0);
     struct bench b;
     struct peer p;
+    uint8_t byte;
+    size_t got;
 
     (void)state;
     bench_open(&b, &opt);
@@ -618,7 +625,8 @@ static void server__a_silent_connection_is_closed_before_its_greeting_only(void 
     assert_int_equal(peer_expect_end(&p), SHOAL_ERR_TIMEOUT);
     peer_open(&p, b.server);
     peer_hello(&p);
-    (void)usleep(300 * 1000); // longer than that
+    sh_pace_start(&longer, sh_now_ns(&sh_clock_system));
+    assert_int_equal(sh_stream_read_some(p.s, &byte, 1, &longer, &got, NULL), SHOAL_ERR_TIMEOUT);
     sync_peer(&p);
     assert_int_equal(peer_end(&p), SHOAL_OK);
     bench_close(&b);
@@ -629,7 +637,6 @@ static void server__stopping_lets_a_running_step_finish(void **state)
     const struct sh_ggmlrpc_server_options opt = {.listen = "127.0.0.1:0",
                                                   .drain_ns = 20 * SH_SECOND};
     struct sh_wire_request rq = {.size = 4};
-    struct sh_ggmlrpc_server_stats stats;
     struct peer_buffer buf;
     struct peer_graph g;
     struct bench b;
@@ -649,11 +656,7 @@ static void server__stopping_lets_a_running_step_finish(void **state)
     fake_device_await(&b.fake, &b.fake.n_runs, 1);
     sh_ggmlrpc_server_stop(b.server);
     (void)peer_expect_end(&idle);
-    do {
-        sh_ggmlrpc_server_stats(b.server, &stats);
-        (void)usleep(1000);
-    } while (stats.n_connections > 1);
-    assert_int_equal(stats.n_connections, 1); // the other still waits for its result
+    await_connections(b.server, 1); // the other still waits for its result
     rq.tensor = peer_tensor(&buf, 0, SH_DTYPE_F32, 1, 1);
     peer_send(&p, SH_WIRE_GET_TENSOR, &rq, NULL, 0);
     fake_device_set_gate(&b.fake, true);
