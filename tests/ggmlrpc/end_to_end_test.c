@@ -33,8 +33,9 @@ static void *run_server(void *arg)
 
 static void host_open(struct host *h, int n_threads)
 {
-    const struct sh_cpu_options cpu = {.n_threads = n_threads, .memory_max = (size_t)256 << 20};
-    struct sh_ggmlrpc_server_options opt = {.listen = "127.0.0.1:0", .drain_ns = 50 * SH_MS};
+    const struct sh_cpu_options cpu = {.n_threads = n_threads, .memory_max = (size_t)288 << 20};
+    struct sh_ggmlrpc_server_options opt = {
+        .listen = "127.0.0.1:0", .memory_max = (size_t)256 << 20, .drain_ns = 50 * SH_MS};
     struct shoal_error err = SHOAL_ERROR_INIT;
 
     if (sh_cpu_device_open(&h->cpu, &cpu, &err)) fail_msg("%s", err.message);
