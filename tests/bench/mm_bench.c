@@ -66,22 +66,26 @@ static double act_seconds(const struct bench *b, const struct sh_kernels *k)
     return best;
 }
 
+typedef uint64_t wide __attribute__((vector_size(32)));
+
 static double read_gb_per_s(const uint8_t *p, size_t bytes)
 {
     double best = 0;
 
     for (int round = 0; round < 5; round++) {
         const double start = seconds();
-        uint64_t s[8] = {0};
-        for (size_t i = 0; i + 64 <= bytes; i += 64) {
+        wide s[4] = {{0}};
+        for (size_t i = 0; i + 128 <= bytes; i += 128) {
             __builtin_prefetch(p + i + 4096, 0, 2);
-            for (int j = 0; j < 8; j++) {
-                uint64_t v;
-                memcpy(&v, p + i + 8 * (size_t)j, sizeof v);
+            __builtin_prefetch(p + i + 4160, 0, 2);
+            for (int j = 0; j < 4; j++) {
+                wide v;
+                memcpy(&v, p + i + 32 * (size_t)j, sizeof v);
                 s[j] += v;
             }
         }
-        volatile uint64_t sink = s[0] + s[1] + s[2] + s[3] + s[4] + s[5] + s[6] + s[7];
+        s[0] += s[1] + s[2] + s[3];
+        volatile uint64_t sink = s[0][0] + s[0][1] + s[0][2] + s[0][3];
         (void)sink;
         const double rate = (double)bytes / (seconds() - start) / 1e9;
         if (rate > best) best = rate;
