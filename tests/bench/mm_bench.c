@@ -113,10 +113,17 @@ static void bench_type(struct bench *b, unsigned isa)
     fflush(stdout);
 }
 
+/* A size from the command line: a multiple of 256 up to 65536, else the default. */
+static int64_t size_arg(int argc, char **argv, int at)
+{
+    const long long v = argc > at ? strtoll(argv[at], NULL, 10) : 2048;
+
+    return v >= 256 && v <= 65536 && v % 256 == 0 ? v : 2048;
+}
+
 int main(int argc, char **argv)
 {
-    struct bench b = {.n_out = argc > 1 ? atoll(argv[1]) : 2048,
-                      .k = argc > 2 ? atoll(argv[2]) : 2048};
+    struct bench b = {.n_out = size_arg(argc, argv, 1), .k = size_arg(argc, argv, 2)};
     const unsigned have = sh_isa_allowed();
     const unsigned isas[] = {SH_ISA_AVX2, SH_ISA_AVX2 | SH_ISA_AVX512, SH_ISA_NEON};
     uint8_t *pool = sh_malloc(POOL_BYTES);
