@@ -49,9 +49,9 @@ import fcntl, os, select, signal, subprocess, sys
 def start(size):
     read, write = os.pipe()
     fcntl.fcntl(read, 1031, 4096)  # F_SETPIPE_SZ
-    # Hot enough to go on for long: the token that ends a text is one of 104.
-    p = subprocess.Popen([sys.argv[1], 'run', '-m', sys.argv[2], '-p', 'The cat and the dog', '--seed', '1',
-                          '--temp', '5', '-c', str(size), '--no-perf'],
+    # This text goes on until the context is full.
+    p = subprocess.Popen([sys.argv[1], 'run', '-m', sys.argv[2], '-p', 'The cat and the dog',
+                          '--temp', '0', '-c', str(size), '--no-perf'],
                          stdout=write, stderr=subprocess.PIPE)
     os.close(write)
     return p, read

@@ -76,7 +76,7 @@ unset SHOAL_CPU
 
 # One round trip per server and token: 20 more tokens cost 20 more.
 trips() {
-    expect 0 run -m "$models/llama-dense-q8_0.gguf" -p 'The cat and the dog' -n "$1" --temp 5 --seed 2 \
+    expect 0 run -m "$models/llama-dense.gguf" -p 'The cat and the dog' -n "$1" --temp 0 \
         --json --rpc "$a,$b"
     equal "$(json 'len(d["ids"])')" "$1" 'ids'
     json '" ".join(str(n["round_trips"]) for n in d["network"])'
