@@ -8,6 +8,7 @@
  */
 #include "engine/kv_index.h"
 
+#include "base/error.h"
 #include "base/mem.h"
 
 enum { STATES_KEPT = 8 }; /* states of a sequence in flight: one per step since the confirmed one */
@@ -73,7 +74,9 @@ static bool edits_reserve(struct sh_edits *e, int64_t n)
 
 static void edit(struct sh_edits *e, struct sh_prelude p)
 {
-    if (e) e->edit[e->n++] = p;
+    if (!e) return;
+    SH_ASSERT(e->n < e->cap); // reserved by the caller
+    e->edit[e->n++] = p;
 }
 
 /* ---- pools ---------------------------------------------------------------------------------- */
@@ -382,7 +385,8 @@ static enum shoal_status can_continue(const struct sh_kv_index *x, const struct 
             return sh_fail(err, SHOAL_ERR_STATE, "kv: no recurrent state was kept at position %lld",
                            (long long)n);
         }
-        if (x->pool[g].kind != SH_GROUP_WINDOW) continue;
+        // What is held follows from the confirmed length: nothing above it has been given up.
+        if (x->pool[g].kind != SH_GROUP_WINDOW || n >= q->confirmed) continue;
         int64_t i = first_seen(&x->pool[g], n);
         for (i = (i > q->start ? i : q->start) / SH_PAGE; i * SH_PAGE < n; i++) {
             if (q->page[g][i] >= 0) continue;

@@ -60,7 +60,8 @@ SHOAL_NODISCARD enum shoal_status sh_kv_fork(struct sh_kv_index *x, int32_t from
                                              struct shoal_error *err);
 /* Forget positions [begin, begin + n) and move the later ones down by n.  n < 0: move all positions
  * up by -n; begin is then not behind the first one.  begin and n are multiples of 64.  Shared pages
- * are copied first.  ERR_UNSUPPORTED with recurrent groups. */
+ * are copied first.  What a window has given up does not come back: rows then see less for a while.
+ * ERR_UNSUPPORTED with recurrent groups. */
 SHOAL_NODISCARD enum shoal_status sh_kv_shift(struct sh_kv_index *x, int32_t seq, int64_t begin,
                                               int64_t n, struct sh_edits *e,
                                               struct shoal_error *err);
