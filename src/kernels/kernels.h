@@ -177,7 +177,7 @@ void sh_kernels_fill(struct sh_kernels *k, unsigned isa);
 const struct sh_kernels *sh_kernels(void);
 
 /* ---- rope angles (scalar in every tier) -------------------------------------------------------
- * Parameters as in llama.cpp's ROPE op: see docs/kernels.md for the formulas (yarn included). */
+ * Parameters as in llama.cpp's ROPE op; kernels/rope.c opens with the formulas (yarn included). */
 struct sh_rope_params {
     int64_t n_dims; /* rotated channels, even */
     int64_t n_ctx_orig;
