@@ -11,6 +11,7 @@
 #define KICK_BYTES ((size_t)32 << 10) // silent requests are held back below this
 #define TICK_NS (250 * SH_MS)         // how often the reader looks at the clock
 #define CLOSE_NS SH_SECOND
+#define LEAST_BYTES_PER_SECOND (64.0 * 1024)
 #define SPARE_MAX 64
 
 void link_lock(struct link *l)
@@ -411,13 +412,22 @@ static void complete_up_to(struct link *l, const struct link_request *last)
     link_unlock(l);
 }
 
+/* Answers may neither stall nor drip. */
+static struct sh_pace answer_pace(const struct link *l)
+{
+    const int64_t step_ns = l->step_ns;
+    const double bytes = (double)step_ns / (double)SH_SECOND * LEAST_BYTES_PER_SECOND;
+
+    return sh_pace_rate(step_ns, step_ns, bytes < 1e15 ? (size_t)bytes : (size_t)1e15);
+}
+
 static void *reader_thread(void *arg)
 {
     struct link *l = arg;
     struct shoal_error err = SHOAL_ERROR_INIT;
 
     for (;;) {
-        struct sh_pace pace = sh_pace_rate(l->step_ns, SH_NO_DEADLINE, 0);
+        struct sh_pace pace = answer_pace(l);
         struct link_request *r = NULL;
         uint64_t size = 0;
         enum shoal_status st = read_header(l, &size, &err);

@@ -75,21 +75,32 @@ static enum shoal_status keep_size(struct remote_device *d, uint64_t key, uint64
     return st;
 }
 
-/* Ask what node `t` takes, unless that is known. */
+/* A question under way. */
+struct size_question {
+    struct link_request *request;
+    uint64_t key;
+    uint8_t frame[SH_WIRE_REQUEST_BYTES_MAX];
+};
+
+#define QUESTIONS_MAX 16 /* asked at once */
+
+static enum shoal_status key_of(const struct sh_graph *g, int32_t t, uint64_t *key,
+                                struct shoal_error *err)
+{
+    struct sh_wire_tensor record;
+    enum shoal_status st = sh_wire_graph_record(g, t, &record, err);
+
+    if (!st) *key = size_key(&record);
+    return st;
+}
+
 static enum shoal_status ask_size(struct remote_device *d, const struct sh_graph *g, int32_t t,
-                                  uint64_t *out, struct shoal_error *err)
+                                  struct size_question *q, struct shoal_error *err)
 {
     struct sh_wire_request rq = {.device = d->opt.device_index};
-    uint8_t frame[SH_WIRE_REQUEST_BYTES_MAX];
-    struct sh_writer w = sh_writer_over(frame, sizeof frame);
-    struct sh_wire_answer a = {.value = 0};
-    struct link_request *r;
-    uint64_t key;
+    struct sh_writer w = sh_writer_over(q->frame, sizeof q->frame);
     enum shoal_status st = sh_wire_graph_record(g, t, &rq.tensor, err);
 
-    if (st) return st;
-    key = size_key(&rq.tensor);
-    if (find_size(d, key, out)) return SHOAL_OK;
     for (int i = 0; i < SH_MAX_SRC && !st; i++) {
         const int32_t s = g->tensors[t].src[i];
         if (s < 0) continue;
@@ -98,14 +109,69 @@ static enum shoal_status ask_size(struct remote_device *d, const struct sh_graph
     }
     if (st) return st;
     sh_wire_request_put(&w, SH_WIRE_GET_ALLOC_SIZE, &rq, 0);
-    r = link_new(d->link, SH_WIRE_GET_ALLOC_SIZE, NULL, 0, err);
-    if (!r) return err->code;
-    r->payload = frame;
-    r->payload_bytes = w.pos;
-    st = link_call(d->link, r, &a, err);
-    if (st) return st;
-    *out = a.value;
-    return keep_size(d, key, a.value, err);
+    q->request = link_new(d->link, SH_WIRE_GET_ALLOC_SIZE, NULL, 0, err);
+    if (!q->request) return err->code;
+    q->request->payload = q->frame;
+    q->request->payload_bytes = w.pos;
+    q->request->waited_for = true;
+    link_post(d->link, q->request);
+    return SHOAL_OK;
+}
+
+/* Take the answers to all questions; the first failure counts. */
+static enum shoal_status take_answers(struct remote_device *d, struct size_question *q, int n,
+                                      struct shoal_error *err)
+{
+    enum shoal_status first = SHOAL_OK;
+
+    for (int i = 0; i < n; i++) {
+        struct shoal_error why = SHOAL_ERROR_INIT;
+        struct sh_wire_answer a = {.value = 0};
+        enum shoal_status st = link_finish(d->link, q[i].request, &a, &why);
+        if (!st) st = keep_size(d, q[i].key, a.value, &why);
+        if (!st || first) continue;
+        first = st;
+        *err = why;
+    }
+    return first;
+}
+
+static bool is_asked(const struct size_question *q, int n, uint64_t key)
+{
+    for (int i = 0; i < n; i++) {
+        if (q[i].key == key) return true;
+    }
+    return false;
+}
+
+/* Ask for the sizes of this graph that are not known yet, many questions at a time. */
+static enum shoal_status ask_sizes(struct remote_device *d, const struct sh_graph *g,
+                                   struct shoal_error *err)
+{
+    struct shoal_error unseen = SHOAL_ERROR_INIT;
+    struct size_question *q = NULL;
+    enum shoal_status st = SHOAL_OK, ended;
+    int n = 0;
+
+    for (int32_t i = 0; i < g->n_nodes && !st; i++) {
+        uint64_t key = 0, known;
+        if (!wants_size(&g->tensors[g->nodes[i]])) continue;
+        st = key_of(g, g->nodes[i], &key, err);
+        if (st || find_size(d, key, &known) || is_asked(q, n, key)) continue;
+        if (!q) q = sh_calloc(QUESTIONS_MAX, sizeof *q);
+        if (!q) return sh_fail(err, SHOAL_ERR_NOMEM, "no memory to prepare a graph");
+        if (n == QUESTIONS_MAX) {
+            st = take_answers(d, q, n, err);
+            n = 0;
+            if (st) break;
+        }
+        q[n].key = key;
+        st = ask_size(d, g, g->nodes[i], &q[n], err);
+        if (!st) n++;
+    }
+    ended = take_answers(d, q, n, st ? &unseen : err);
+    sh_free(q);
+    return st ? st : ended;
 }
 
 /* Scratch of one slot.  A result that needs more than its bytes gets room of its own at the end. */
@@ -115,13 +181,14 @@ static enum shoal_status lay_out(struct remote_device *d, struct remote_exec *x,
     const struct sh_graph *g = x->graph;
     enum shoal_status st = sh_graph_plan_scratch(g, d->alignment, x->offsets, &x->slot_bytes, err);
 
+    if (!st) st = ask_sizes(d, g, err);
     for (int32_t n = 0; n < g->n_nodes && !st; n++) {
         const int32_t i = g->nodes[n];
-        uint64_t want = 0;
+        uint64_t want = 0, key = 0;
         size_t have, room;
         if (!wants_size(&g->tensors[i]) || !sh_tensor_bytes(&g->tensors[i], &have)) continue;
-        st = ask_size(d, g, i, &want, err);
-        if (st || want <= have) continue;
+        st = key_of(g, i, &key, err);
+        if (st || !find_size(d, key, &want) || want <= have) continue;
         if (want > d->buffer_bytes_max || !sh_round_up_ok((size_t)want, d->alignment, &room) ||
             !sh_round_up_ok(x->slot_bytes, d->alignment, &x->offsets[i]) ||
             !sh_add_ok(x->offsets[i], room, &x->slot_bytes)) {

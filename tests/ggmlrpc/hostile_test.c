@@ -723,6 +723,132 @@ static void hostile__row_numbers_outside(void **state)
     expect_service();
 }
 
+/* ---- damage at random -----------------------------------------------------------------------*/
+
+struct stream {
+    uint8_t bytes[1 << 14];
+    struct sh_writer w;
+};
+
+static void put(struct stream *s, enum sh_wire_command c, const struct sh_wire_request *rq,
+                size_t data)
+{
+    sh_wire_request_put(&s->w, c, rq, data);
+    for (size_t i = 0; i < data; i++)
+        sh_write_u8(&s->w, (uint8_t)i);
+}
+
+static void put_graph(struct stream *s, const struct peer_buffer *b)
+{
+    struct peer_graph g;
+
+    peer_graph_add(&g, b, 16);
+    sh_write_u8(&s->w, SH_WIRE_GRAPH_COMPUTE);
+    sh_write_u64(&s->w, 12 + 8 + 3 * SH_WIRE_TENSOR_BYTES);
+    sh_write_u32(&s->w, 0);
+    sh_write_u32(&s->w, 1);
+    sh_write_u64(&s->w, g.nodes[0]);
+    sh_write_u32(&s->w, 3);
+    for (int i = 0; i < 3; i++)
+        sh_wire_tensor_put(&s->w, &g.records[i]);
+}
+
+/* A session's worth of lawful frames. */
+static void put_session(struct stream *s, const struct peer_buffer *b)
+{
+    static struct sh_wire_request rq;
+
+    s->w = sh_writer_over(s->bytes, sizeof s->bytes);
+    memset(&rq, 0, sizeof rq);
+    rq.buffer = b->token;
+    rq.size = 64;
+    rq.offset = 16;
+    rq.tensor = peer_tensor(b, 0, SH_DTYPE_F32, 16, 4);
+    rq.dst = peer_tensor(b, 1024, SH_DTYPE_F32, 16, 4);
+    put(s, SH_WIRE_BUFFER_CLEAR, &rq, 0);
+    put(s, SH_WIRE_SET_TENSOR, &rq, 64);
+    put_graph(s, b);
+    put(s, SH_WIRE_GRAPH_RECOMPUTE, &rq, 0);
+    put(s, SH_WIRE_MEMSET_TENSOR, &rq, 0);
+    put(s, SH_WIRE_COPY_TENSOR, &rq, 0);
+    put(s, SH_WIRE_INIT_TENSOR, &rq, 0);
+    put(s, SH_WIRE_SET_TENSOR_HASH, &rq, 0);
+    put(s, SH_WIRE_GET_ALLOC_SIZE, &rq, 0);
+    put(s, SH_WIRE_GET_TENSOR, &rq, 0);
+    put(s, SH_WIRE_ALLOC_BUFFER, &rq, 0);
+    put(s, SH_WIRE_FREE_BUFFER, &rq, 0);
+    put(s, SH_WIRE_HELLO, &rq, 0); // a second greeting: what gets here is over
+    assert_false(s->w.bad);
+}
+
+static uint32_t random_below(uint64_t *state, uint32_t n)
+{
+    *state = *state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (uint32_t)(*state >> 33) % n;
+}
+
+static void damage(struct stream *s, uint64_t *state)
+{
+    static const uint8_t favourites[] = {0, 1, 0x7f, 0x80, 0xff};
+    const uint32_t n = 1 + random_below(state, 4);
+
+    for (uint32_t i = 0; i < n; i++) {
+        uint8_t *at = s->bytes + random_below(state, (uint32_t)s->w.pos);
+        if (random_below(state, 2)) {
+            *at = favourites[random_below(state, 5)];
+        } else {
+            *at = (uint8_t)(*at ^ 1u << random_below(state, 8));
+        }
+    }
+}
+
+/* Read answers until the server closes, or waits for what will not come. */
+static void read_all(struct peer *p)
+{
+    uint8_t bytes[256];
+    size_t got;
+
+    do {
+        struct sh_pace pace = sh_pace_rate(50 * SH_MS, SH_NO_DEADLINE, 0);
+        sh_pace_start(&pace, sh_now_ns(&sh_clock_system));
+        if (sh_stream_read_some(p->s, bytes, sizeof bytes, &pace, &got, NULL)) break;
+    } while (got > 0);
+}
+
+/* Whatever arrives: the server goes on, and keeps nothing. */
+static void hostile__damaged_streams(void **state)
+{
+    static struct stream s;
+    struct sh_ggmlrpc_server_stats stats;
+    uint64_t seed = 20240229;
+    int n_refused = 0, n_through = 0;
+
+    (void)state;
+    for (int i = 0; i < 1500; i++) {
+        struct peer_buffer b;
+        struct peer p;
+        peer_open(&p, g_server);
+        peer_hello(&p);
+        peer_alloc(&p, BUFFER_BYTES, &b);
+        put_session(&s, &b);
+        if (i > 0) damage(&s, &seed);
+        peer_raw(&p, s.bytes, s.w.pos);
+        read_all(&p);
+        if (peer_end(&p) == SHOAL_OK) fail_msg("stream %d ended well", i);
+        if (strstr(p.err.message, "second greeting")) {
+            n_through++;
+        } else {
+            n_refused++;
+        }
+        sh_ggmlrpc_server_stats(g_server, &stats);
+        assert_int_equal(stats.memory_used, 0);
+        if (i == 0) assert_int_equal(n_through, 1);
+    }
+    assert_true(n_refused > 300);
+    assert_true(n_through > 100);
+    expect_service();
+}
+
 static int open_all(void **state)
 {
     const struct sh_cpu_options cpu = {.n_threads = 1};
@@ -758,6 +884,7 @@ int main(void)
         cmocka_unit_test(hostile__graphs),
         cmocka_unit_test(hostile__deep_chain_of_views),
         cmocka_unit_test(hostile__row_numbers_outside),
+        cmocka_unit_test(hostile__damaged_streams),
     };
 
     return cmocka_run_group_tests_name("hostile", tests, open_all, close_all);
