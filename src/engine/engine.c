@@ -169,13 +169,6 @@ static enum shoal_status submit_chunk(struct sh_engine *e, struct feeding *s,
     return SHOAL_OK;
 }
 
-// Back to the first `n` tokens, here and in the index.
-static enum shoal_status cut_to(struct sh_engine *e, int64_t n, struct shoal_error *err)
-{
-    e->n_ids = n;
-    return sh_kv_truncate(e->kv, e->seq, n, &e->edits, err);
-}
-
 // Where both are asked for, the token of the last row is sampled from its logits here.
 static enum shoal_status sample_here(struct sh_engine *e, struct feeding *s, const float *logits,
                                      struct shoal_error *err)
@@ -267,15 +260,16 @@ enum shoal_status sh_engine_feed(struct sh_engine *e, const struct sh_feed *f, i
                        "engine: %lld tokens do not fit into the context of %lld (%lld in use)",
                        (long long)f->n, (long long)e->n_ctx, (long long)s.before);
     }
-    // What an earlier failure could not undo for want of memory.
-    if (sh_kv_length(e->kv, e->seq) != e->n_ids && (st = cut_to(e, e->n_ids, err))) return st;
+    if (sh_kv_length(e->kv, e->seq) != e->n_ids) { // a failed feed left more in the index
+        st = sh_kv_truncate(e->kv, e->seq, e->n_ids, &e->edits, err);
+        if (st) return st;
+    }
     if (f->sample) s.draw = sh_rng_draw(&e->rng);
     st = feed_all(e, &s, err);
     if (st) {
-        struct shoal_error ignored;
         drain(e, &s);
         e->rng = rng; // the draw is still to come
-        (void)cut_to(e, s.before + s.passed, &ignored);
+        e->n_ids = s.before + s.passed;
         if (st == SHOAL_ERR_CANCELLED) atomic_store(&e->cancelled, false);
     } else if (token) {
         *token = s.token;
