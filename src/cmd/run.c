@@ -8,6 +8,7 @@
 #include "cmd/commands.h"
 #include "cmd/interrupt.h"
 #include "cmd/progress.h"
+#include "gguf/file.h"
 
 static void on_loading(void *self, uint64_t done, uint64_t total)
 {
@@ -173,6 +174,9 @@ int sh_cmd_run(int argc, char **argv)
             sh_run_show_timings(r);
         }
     }
+    // Whatever failed first: this is why.
+    if (st && r->host && sh_gguf_faulted(sh_host_file(r->host)))
+        st = sh_fail(&err, SHOAL_ERR_IO, "%s: the file shrank while it was in use", r->o.model);
     // What has been printed ends in a line of its own before a message follows.
     if (st && r->line_open && sh_stderr_is_terminal()) sh_say_text(SH_STR_LIT("\n"));
     code = st ? sh_say_failure(st, &err) : 0;
