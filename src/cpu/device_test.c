@@ -3,6 +3,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -719,6 +720,61 @@ static void queue__others_run_while_a_sum_waits(void **state)
     sh_hub_destroy(h);
 }
 
+/* Keeps a queue busy until told to stop. */
+struct feeder {
+    struct sh_queue *q;
+    struct sh_buffer *b;
+    atomic_bool stop;
+    int wrong;
+};
+
+static void *feeder_main(void *arg)
+{
+    struct feeder *f = arg;
+    sh_ticket t[64] = {0};
+
+    for (size_t i = 0; !atomic_load(&f->stop); i++) {
+        f->wrong += sh_queue_fill(f->q, f->b, 0, 1, 8 << 20, &t[i % 64], NULL) != SHOAL_OK;
+        f->wrong += sh_queue_wait(f->q, t[(i + 1) % 64], NOT_LONG, NULL) != SHOAL_OK;
+    }
+    sh_queue_quiesce(f->q);
+    return NULL;
+}
+
+/* A queue that always has work does not keep a sum that is ready from going on. */
+static void queue__busy_queue_starves_nobody(void **state)
+{
+    struct sh_hub *h = NULL;
+    struct shard shards[2];
+    struct sh_collective c[2];
+    struct sh_thread thread = SH_THREAD_INIT;
+    struct feeder f = {.stop = false};
+    sh_ticket t, u;
+
+    (void)state;
+    assert_int_equal(sh_hub_create(&h, 2, NULL), SHOAL_OK);
+    open_shards(shards, 2, 1);
+    f.q = open_queue(shards[0].d);
+    f.b = alloc(shards[0].d, 8 << 20);
+    assert_int_equal(sh_thread_start(&thread, "feeder", feeder_main, &f, NULL), SHOAL_OK);
+    for (uint64_t step = 0; step < 10; step++) {
+        for (int i = 0; i < 2; i++)
+            c[i] = record(h, i, 1, step);
+        submit_shard(&shards[0], 0, 1, &c[0], &t);
+        assert_int_equal(sh_queue_wait(shards[0].q[0], t, SH_MS, NULL), SHOAL_ERR_TIMEOUT);
+        submit_shard(&shards[1], 0, 1, &c[1], &u);
+        wait_ok(shards[0].q[0], t);
+        wait_ok(shards[1].q[0], u);
+    }
+    atomic_store(&f.stop, true);
+    sh_thread_join(&thread);
+    assert_int_equal(f.wrong, 0);
+    sh_queue_destroy(f.q);
+    sh_buffer_free(f.b);
+    close_shards(shards, 2, 1);
+    sh_hub_destroy(h);
+}
+
 /* Destroying a queue ends a run that would wait for ever. */
 static void queue__destroy_ends_waiting_runs(void **state)
 {
@@ -839,6 +895,7 @@ int main(void)
         cmocka_unit_test(queue__bytes_move_in_order),
         cmocka_unit_test(queue__ranges_are_checked_at_once),
         cmocka_unit_test(queue__others_run_while_a_sum_waits),
+        cmocka_unit_test(queue__busy_queue_starves_nobody),
         cmocka_unit_test(queue__destroy_ends_waiting_runs),
         cmocka_unit_test(queue__clients_in_threads),
         cmocka_unit_test(run__results_come_back),

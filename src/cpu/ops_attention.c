@@ -228,10 +228,8 @@ static bool read_mask(const uint16_t *mask, int64_t n, float slope, uint64_t *vi
         *visible |= UINT64_C(1) << i;
         biased |= mask[i] != zero;
     }
-    for (int64_t i = 0; biased && i < n; i++) {
-        bias[i] = slope * sh_f16_to_f32(mask[i]);
-        if (bias[i] == -INFINITY) *visible &= ~(UINT64_C(1) << i);
-    }
+    for (int64_t i = 0; biased && i < n; i++)
+        bias[i] = slope * sh_f16_to_f32(mask[i]); // slopes are at most 1
     for (int64_t i = n; biased && i < SH_PAGE; i++)
         bias[i] = 0;
     return biased;

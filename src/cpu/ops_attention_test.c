@@ -156,7 +156,7 @@ static void cache_attn__row_does_not_know_its_batch(void **state)
         all = rig_run_bytes(&a.r, a.out, &all_bytes);
         const int64_t n_rows = a.n_rows;
         release(&a);
-        for (int64_t row = 0; row < n_rows; row += 7) {
+        for (int64_t row = 0; row < n_rows; row += 13) {
             build(&a, c, row, 1);
             one = rig_run_bytes(&a.r, a.out, &one_bytes);
             assert_memory_equal(one, all + (size_t)row * one_bytes, one_bytes);
@@ -164,6 +164,64 @@ static void cache_attn__row_does_not_know_its_batch(void **state)
             release(&a);
         }
         sh_free(all);
+    }
+}
+
+/* Row `row`, head `head` composed from the scalar kernels: blocks of 64 positions, splits of 1024
+ * merged in order, sinks last, one division. */
+static void attend_by_definition(const struct attn *a, const struct attn_case *c,
+                                 const struct sh_kernels *k, int64_t row, int64_t head, float *out)
+{
+    const int64_t seq = (int64_t)a->rows[4 * row], pos = (int64_t)a->rows[4 * row + 1];
+    const int64_t last = (int64_t)a->rows[4 * row + 2], kv = head / (c->heads / c->kv_heads);
+    const uint16_t *keys = a->r.leaf[1].bytes, *values = a->r.leaf[2].bytes;
+    float q[64], acc[2][64] = {{0}}, m[2] = {-INFINITY, -INFINITY}, l[2] = {0}, zeros[64] = {0};
+
+    for (int64_t i = 0; i < c->dk; i++)
+        q[i] = sh_f16_to_f32(sh_f32_to_f16((float)a->q[(row * c->heads + head) * c->dk + i]));
+    for (int64_t b = 0; b < c->n_pages; b++) {
+        const int64_t page = (int64_t)a->table[seq * c->n_pages + b];
+        const int64_t at = page * SH_PAGE * c->kv_heads + kv;
+        uint64_t visible = 0;
+        for (int64_t p = 0; p < SH_PAGE; p++) {
+            if (sees(c, pos, last, b * SH_PAGE + p)) visible |= UINT64_C(1) << p;
+        }
+        k->attn_block_f16(c->dk, c->dv, 1, q, keys + at * c->dk, (size_t)(c->dk * c->kv_heads),
+                          values + at * c->dv, (size_t)(c->dv * c->kv_heads), visible, 0.3f,
+                          c->softcap, NULL, &m[1], &l[1], acc[1]);
+        if ((b + 1) % (SH_ATTN_SPLIT / SH_PAGE) == 0 || b + 1 == c->n_pages) {
+            k->attn_merge(c->dv, &m[0], &l[0], acc[0], m[1], l[1], acc[1]);
+            m[1] = -INFINITY;
+            l[1] = 0;
+            memset(acc[1], 0, sizeof acc[1]);
+        }
+    }
+    if (c->sinks) k->attn_merge(c->dv, &m[0], &l[0], acc[0], (float)a->sinks[head], 1, zeros);
+    k->scale(c->dv, out, acc[0], 1 / l[0], 0);
+}
+
+static void cache_attn__bits_are_those_of_the_definition(void **state)
+{
+    static const size_t which[] = {0, 1, 3, 4, 9}; // f16 caches
+
+    (void)state;
+    for (size_t i = 0; i < sizeof which / sizeof *which; i++) {
+        const struct attn_case *c = &cases[which[i]];
+        struct sh_kernels k;
+        struct attn a;
+        size_t n_bytes;
+        uint8_t *got;
+        float want[64];
+        sh_kernels_fill(&k, 0);
+        build(&a, c, 0, c->n_seq * c->rows);
+        got = rig_run_bytes(&a.r, a.out, &n_bytes);
+        for (int64_t j = 0; j < a.n_rows * c->heads; j++) {
+            attend_by_definition(&a, c, &k, j / c->heads, j % c->heads, want);
+            assert_memory_equal(got + (size_t)(j * c->dv) * sizeof(float), want,
+                                (size_t)c->dv * sizeof(float));
+        }
+        sh_free(got);
+        release(&a);
     }
 }
 
@@ -497,6 +555,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cache_attn__equals_plain_attention),
         cmocka_unit_test(cache_attn__row_does_not_know_its_batch),
+        cmocka_unit_test(cache_attn__bits_are_those_of_the_definition),
         cmocka_unit_test(cache_attn__wrong_rows_are_refused),
         cmocka_unit_test(cache_attn__nothing_to_see),
         cmocka_unit_test(flash__equals_cache_attn),
