@@ -246,24 +246,26 @@ static enum shoal_status feed_all(struct sh_engine *e, struct feeding *s, struct
     return st;
 }
 
+static enum shoal_status can_feed(const struct sh_engine *e, const struct sh_feed *f,
+                                  struct shoal_error *err)
+{
+    if (f->n <= 0) return sh_fail(err, SHOAL_ERR_ARG, "engine: nothing to feed");
+    if (f->n <= e->n_ctx - e->n_ids) return SHOAL_OK;
+    return sh_fail(err, SHOAL_ERR_LIMIT,
+                   "engine: %lld tokens do not fit into the context of %lld (%lld in use)",
+                   (long long)f->n, (long long)e->n_ctx, (long long)e->n_ids);
+}
+
 enum shoal_status sh_engine_feed(struct sh_engine *e, const struct sh_feed *f, int32_t *token,
                                  struct shoal_error *err)
 {
     struct feeding s = {.f = f, .before = e->n_ids, .token = -1};
     const struct sh_rng rng = e->rng;
-    enum shoal_status st;
+    enum shoal_status st = can_feed(e, f, err);
 
-    if (token) *token = -1;
-    if (f->n <= 0) return sh_fail(err, SHOAL_ERR_ARG, "engine: nothing to feed");
-    if (f->n > e->n_ctx - s.before) {
-        return sh_fail(err, SHOAL_ERR_LIMIT,
-                       "engine: %lld tokens do not fit into the context of %lld (%lld in use)",
-                       (long long)f->n, (long long)e->n_ctx, (long long)s.before);
-    }
-    if (sh_kv_length(e->kv, e->seq) != e->n_ids) { // a failed feed left more in the index
+    if (!st && sh_kv_length(e->kv, e->seq) != e->n_ids) // a failed feed left more in the index
         st = sh_kv_truncate(e->kv, e->seq, e->n_ids, &e->edits, err);
-        if (st) return st;
-    }
+    if (st) goto done;
     if (f->sample) s.draw = sh_rng_draw(&e->rng);
     st = feed_all(e, &s, err);
     if (st) {
@@ -271,8 +273,9 @@ enum shoal_status sh_engine_feed(struct sh_engine *e, const struct sh_feed *f, i
         e->rng = rng; // the draw is still to come
         e->n_ids = s.before + s.passed;
         if (st == SHOAL_ERR_CANCELLED) atomic_store(&e->cancelled, false);
-    } else if (token) {
-        *token = s.token;
     }
+
+done:
+    if (token) *token = st ? -1 : s.token; // may be one of the ids: written last
     return st;
 }

@@ -526,8 +526,8 @@ static enum shoal_status can_shift(const struct sh_kv_index *x, const struct seq
     if (begin < 0 || begin % SH_PAGE || n % SH_PAGE || begin > q->length || n > q->length - begin ||
         n < q->length - x->n_positions) {
         return sh_fail(err, SHOAL_ERR_ARG,
-                       "kv: positions from %lld cannot move by %lld in a sequence of %lld",
-                       (long long)begin, (long long)-n, (long long)q->length);
+                       "kv: positions from %lld cannot move down by %lld in a sequence of %lld",
+                       (long long)begin, (long long)n, (long long)q->length);
     }
     if (n < 0 && begin > q->start) {
         return sh_fail(err, SHOAL_ERR_ARG,
@@ -548,11 +548,11 @@ enum shoal_status sh_kv_shift(struct sh_kv_index *x, int32_t seq, int64_t begin,
                               struct sh_edits *e, struct shoal_error *err)
 {
     struct seq *q = &x->seq[seq];
-    const int64_t from = (begin + (n > 0 ? n : 0)) / SH_PAGE, by = -n / SH_PAGE;
     const int64_t end = (q->length + SH_PAGE - 1) / SH_PAGE;
     enum shoal_status st = can_shift(x, q, begin, n, err);
 
     if (st || n == 0) return st;
+    const int64_t from = (begin + (n > 0 ? n : 0)) / SH_PAGE, by = -n / SH_PAGE;
     if (!edits_reserve(e, 2 + 2 * (end - from + 1) * x->n_groups))
         return sh_fail(err, SHOAL_ERR_NOMEM, "kv: no memory for edits");
     for (int g = 0; g < x->n_groups; g++) {

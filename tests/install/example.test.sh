@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A program on the installed library generates what the program shoal generates.
-# test-options: timeout=300 no-sanitizers
+# test-options: timeout=300 serial no-sanitizers
 set -euo pipefail
 
 root=$SHOAL_TMP/root

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # make install into a DESTDIR, then a program of a user: compiled through pkg-config, linked once
 # with the shared and once with the static library, and run.
-# test-options: timeout=300 no-sanitizers
+# test-options: timeout=300 serial no-sanitizers
 set -euo pipefail
 
 root=$SHOAL_TMP/root
