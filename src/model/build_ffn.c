@@ -85,11 +85,12 @@ static int32_t expert_weight(struct sh_build *b, const char *stacked, const char
         snprintf(role, sizeof role, "%s.%lld", single, (long long)i);
         t = sh_build_find(b, role, "weight");
         if (t && i == 0) dtype = t->dtype;
-        if (!t || t->dtype != dtype || t->ne[0] != ne0 || t->ne[1] != ne1) {
+        if (!t || t->dtype != dtype || t->ne[0] != ne0 || t->ne[1] != ne1 || t->ne[2] != 1 ||
+            t->ne[3] != 1) {
             return sh_graph_fail(b->g, SHOAL_ERR_FORMAT,
                                  "model: tensor blk.%lld.%s.weight is missing or unlike its "
                                  "neighbours",
-                                 (long long)b->layer, t ? role : stacked);
+                                 (long long)b->layer, t || i > 0 ? role : stacked);
         }
     }
     if (slice && slice->axis >= 0) {

@@ -44,6 +44,27 @@ static enum shoal_status unknown_arch(struct sh_str name, struct shoal_error *er
                    (int)(name.len < 64 ? name.len : 64), name.ptr, known);
 }
 
+// Every tensor that a graph of the whole model names is there and has its shape: build one.
+static enum shoal_status check_tensors(const struct sh_model *m, struct shoal_error *err)
+{
+    const struct sh_part all = {
+        .layer_end = m->hp.n_layers, .embed = true, .head = true, .n_shards = 1};
+    struct sh_build_limits limits = {.rows_max = 1,
+                                     .wanted_max = 1,
+                                     .n_seqs = 1,
+                                     .n_positions = SH_PAGE,
+                                     .cache_type = SH_DTYPE_F16,
+                                     .n_ctx = SH_PAGE};
+    struct sh_graph g;
+    enum shoal_status st;
+
+    for (int i = 0; i < m->arch->n_groups; i++)
+        limits.pages[i] = 1;
+    st = sh_model_build(m, &all, &limits, &g, err);
+    sh_graph_release(&g);
+    return st;
+}
+
 enum shoal_status sh_model_open(struct sh_model **out, const struct sh_gguf *g,
                                 struct shoal_error *err)
 {
@@ -71,6 +92,7 @@ enum shoal_status sh_model_open(struct sh_model **out, const struct sh_gguf *g,
     }
     m->n_vocab = embd->ne[1];
     if (m->arch->check) st = m->arch->check(m, err);
+    if (!st) st = check_tensors(m, err);
     if (st) goto done;
     *out = m;
     m = NULL;
