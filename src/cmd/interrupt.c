@@ -16,6 +16,7 @@ struct call {
 
 static struct {
     volatile sig_atomic_t count;
+    volatile sig_atomic_t grace; // seconds, 0 = none
     int fd;
     volatile struct call call; // changed with the signals blocked
 } g_interrupt = {.fd = -1};
@@ -30,6 +31,7 @@ static void handle(int number)
     (void)number;
     if (g_interrupt.count) _exit(SH_EXIT_INTERRUPTED);
     g_interrupt.count = 1;
+    if (g_interrupt.grace) (void)alarm((unsigned)g_interrupt.grace);
     if (write(g_interrupt.fd, &one, sizeof one) < 0) {
         // the counter is full: it is readable already
     }
@@ -37,9 +39,22 @@ static void handle(int number)
     errno = saved;
 }
 
+// The time after the first signal is over.
+static void give_up(int number)
+{
+    static const char text[] = "shoal: interrupted; something did not end and was left\n";
+
+    (void)number;
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) {
+        // nobody listens
+    }
+    _exit(SH_EXIT_INTERRUPTED);
+}
+
 enum shoal_status sh_interrupt_install(struct shoal_error *err)
 {
     struct sigaction act = {.sa_handler = handle};
+    struct sigaction late = {.sa_handler = give_up};
     struct sigaction ignore = {.sa_handler = SIG_IGN};
 
     g_interrupt.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -48,6 +63,8 @@ enum shoal_status sh_interrupt_install(struct shoal_error *err)
     (void)sigemptyset(&act.sa_mask);
     for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
         (void)sigaction(signals[i], &act, NULL);
+    (void)sigemptyset(&late.sa_mask);
+    (void)sigaction(SIGALRM, &late, NULL);
     (void)sigaction(SIGPIPE, &ignore, NULL);
     return SHOAL_OK;
 }
@@ -64,6 +81,11 @@ void sh_interrupt_call(void (*fn)(void *arg), void *arg)
     g_interrupt.call.arg = arg;
     if (fn && g_interrupt.count) fn(arg);
     (void)sigprocmask(SIG_SETMASK, &before, NULL);
+}
+
+void sh_interrupt_set_grace(unsigned seconds)
+{
+    g_interrupt.grace = (sig_atomic_t)seconds;
 }
 
 bool sh_interrupted(void)

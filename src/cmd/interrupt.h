@@ -19,6 +19,9 @@ SHOAL_NODISCARD enum shoal_status sh_interrupt_install(struct shoal_error *err);
 /* Called at the first signal, from the handler; NULL: nothing.  If that signal has come before
  * this call, the function is called here. */
 void sh_interrupt_call(void (*fn)(void *arg), void *arg);
+/* From the first signal on, end within so many seconds, or the process ends as at the second
+ * signal (a peer that is frozen cannot be waited for).  0: take all the time (a server drains). */
+void sh_interrupt_set_grace(unsigned seconds);
 bool sh_interrupted(void);
 /* Readable from the first signal on; never read from it. */
 int sh_interrupt_fd(void);

@@ -26,6 +26,8 @@ static void cancel_engine(void *arg)
     sh_engine_cancel(arg);
 }
 
+enum { INTERRUPT_GRACE_S = 3 }; /* a frozen worker is not waited for longer after Ctrl-C */
+
 struct machines { /* the lists of the command line as the host takes them */
     char text[SH_ARG_WORDS_MAX][300];
     const char *server[SH_ARG_WORDS_MAX];
@@ -98,6 +100,7 @@ static enum shoal_status open_model(struct sh_run *r, struct shoal_error *err)
     enum shoal_status st;
 
     if (!m) return sh_fail(err, SHOAL_ERR_NOMEM, "no memory for the list of machines");
+    sh_interrupt_set_grace(INTERRUPT_GRACE_S);
     st = list_machines(&r->o, m, err);
     if (!st) st = open_host(r, m, err);
     sh_free(m);

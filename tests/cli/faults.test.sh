@@ -104,6 +104,20 @@ tiny -n 8 --json --rpc "$address" # and it serves again
 equal "$(json 'd["ids"]')" "$want" 'ids from a worker that was frozen'
 stop_worker "$victim"
 
+# Ctrl-C does not wait for a frozen worker either.
+begin_text
+kill -STOP "$victim"
+kill -INT "$run"
+timeout "$limit" cat <&9 > "$SHOAL_TMP/out" || fail 'the run does not end after Ctrl-C'
+code=0
+wait "$run" || code=$?
+exec 9<&-
+equal "$code" 130 'exit code after Ctrl-C beside a frozen worker'
+kill -CONT "$victim"
+tiny -n 8 --json --rpc "$address"
+equal "$(json 'd["ids"]')" "$want" 'ids from a worker that was frozen'
+stop_worker "$victim"
+
 # ---- frozen before the first word
 start_worker -t 1
 kill -STOP "$pid"
