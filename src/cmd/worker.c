@@ -184,8 +184,10 @@ static enum shoal_status serve(const struct worker_options *o, struct shoal_erro
 {
     const struct sh_cpu_options cpu = {.n_threads = o->n_threads > 0 ? (int)o->n_threads : 0,
                                        .memory_max = o->memory};
-    struct sh_ggmlrpc_server_options opt = {
-        .listen = o->listen, .allow_remote = o->insecure, .memory_max = o->memory};
+    struct sh_ggmlrpc_server_options opt = {.listen = o->listen,
+                                            .allow_remote = o->insecure,
+                                            // Buffers may not take what graphs need to work in.
+                                            .memory_max = (size_t)(o->memory - o->memory / 16)};
     struct sh_ggmlrpc_server *server = NULL;
     struct sh_device *device = NULL;
     enum shoal_status st = sh_cpu_device_open(&device, &cpu, err);
