@@ -171,3 +171,12 @@ enum shoal_status sh_cpu_refuse_size(struct shoal_error *err)
 {
     return sh_fail(err, SHOAL_ERR_LIMIT, "work memory beyond every limit");
 }
+
+enum shoal_status sh_cpu_name_node(struct shoal_error *err, enum shoal_status code,
+                                   const struct sh_tensor *t, int32_t number, const char *what)
+{
+    const bool named = t->name && t->name[0];
+
+    return sh_fail(err, code, "CPU: tensor %d (%s%s%s): %s", number, sh_op_info(t->op)->name,
+                   named ? " " : "", named ? t->name : "", what);
+}

@@ -1,5 +1,5 @@
 /* cpu/device.c - opening and closing the CPU device; its memory and buffers. */
-#include "cpu/device_priv.h"
+#include "cpu/device.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "cpu/device_priv.h"
 
 #define ALIGNMENT 64
 #define HUGE_PAGES_FROM ((size_t)4 << 20)

@@ -56,15 +56,14 @@ static void bind_call(struct sh_cpu_run *r, const struct sh_cpu_step *s, struct 
     c->shared_ready = s->shared_from < r->at && s->shared_from >= r->work_intact;
 }
 
-/* Put "CPU: node 12 (GET_ROWS)" in front of what an op said. */
+/* Put "CPU: tensor 12 (GET_ROWS)" in front of what an op said. */
 static void name_node(const struct sh_tensor *t, int32_t node, struct shoal_error *err)
 {
     struct shoal_error said;
 
     if (!err) return;
     said = *err;
-    (void)sh_fail(err, said.code, "CPU: node %d (%s %s): %s", node, sh_op_info(t->op)->name,
-                  t->name ? t->name : "", said.message);
+    (void)sh_cpu_name_node(err, said.code, t, node, said.message);
 }
 
 static enum shoal_status run_step(struct sh_cpu_run *r, const struct sh_cpu_step *s,

@@ -164,5 +164,8 @@ uint8_t *sh_cpu_take_work(uint8_t **at, int64_t n, size_t bytes);
 enum shoal_status sh_cpu_refuse_type(const struct sh_tensor *t, const char *what,
                                      struct shoal_error *err);
 enum shoal_status sh_cpu_refuse_size(struct shoal_error *err);
+/* "CPU: tensor 12 (GET_ROWS blk.0.x): <what>" */
+enum shoal_status sh_cpu_name_node(struct shoal_error *err, enum shoal_status code,
+                                   const struct sh_tensor *t, int32_t number, const char *what);
 
 #endif

@@ -422,7 +422,7 @@ static void experts__wrong_ids_are_refused(void **state)
     sh_graph_set_output(&r.g, out);
     assert_int_equal(rig_run_on(&r, rig_devices.config[0].d, out, bytes, sizeof bytes, &err),
                      SHOAL_ERR_FORMAT);
-    assert_string_equal(err.message, "CPU: node 3 (MUL_MAT_ID ): index 4 at 1 is not below 4");
+    assert_string_equal(err.message, "CPU: tensor 3 (MUL_MAT_ID): index 4 at 1 is not below 4");
     rig_release(&r);
 }
 

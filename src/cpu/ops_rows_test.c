@@ -121,7 +121,7 @@ static void rows__wrong_indices_are_refused(void **state)
     i = rig_leaf(&r, SH_DTYPE_I32, 3, 1, 1, 1);
     rig_fill(&r, i, ids, 1);
     expect_failure(&r, sh_op_get_rows(&r.g, x, i),
-                   "CPU: node 2 (GET_ROWS ): index -1 at 1 is not below 4");
+                   "CPU: tensor 2 (GET_ROWS): index -1 at 1 is not below 4");
     rig_release(&r);
 
     for (int k = 0; k < 2; k++) {
@@ -131,9 +131,9 @@ static void rows__wrong_indices_are_refused(void **state)
         rig_fill(&r, src[1], k ? embd : tokens, 1);
         src[2] = rig_random_leaf(&r, SH_DTYPE_F32, 8, 1, 1, 1, NULL);
         expect_failure(&r, sh_op_node(&r.g, SH_OP_EMBED, 3, src, NULL),
-                       k ? "CPU: node 3 (EMBED ): token -2 of row 0: there are 7 tokens and 1 "
+                       k ? "CPU: tensor 3 (EMBED): token -2 of row 0: there are 7 tokens and 1 "
                            "embedding rows"
-                         : "CPU: node 3 (EMBED ): token 7 of row 1: there are 7 tokens and 1 "
+                         : "CPU: tensor 3 (EMBED): token 7 of row 1: there are 7 tokens and 1 "
                            "embedding rows");
         rig_release(&r);
     }

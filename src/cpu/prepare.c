@@ -84,10 +84,7 @@ static bool is_aligned(const struct prep *p, int32_t i)
 static enum shoal_status refuse(const struct prep *p, int32_t node, enum shoal_status code,
                                 const char *why, struct shoal_error *err)
 {
-    const struct sh_tensor *t = sh_graph_tensor(p->g, node);
-
-    return sh_fail(err, code, "CPU: node %d (%s %s): %s", node, sh_op_info(t->op)->name,
-                   t->name ? t->name : "", why);
+    return sh_cpu_name_node(err, code, sh_graph_tensor(p->g, node), node, why);
 }
 
 static enum shoal_status check_operands(const struct prep *p, int32_t node, struct shoal_error *err)
