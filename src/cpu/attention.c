@@ -121,6 +121,17 @@ static bool kernel_reads(const struct sh_attn *a)
     return a->k_type == a->v_type && (a->k_type == SH_DTYPE_F16 || a->k_type == SH_DTYPE_F32);
 }
 
+static void round_to_f16(const struct sh_kernels *k, int64_t n, float *x)
+{
+    uint16_t half[SH_CPU_CHUNK];
+
+    for (int64_t i = 0; i < n; i += SH_CPU_CHUNK) {
+        const int64_t len = n - i < SH_CPU_CHUNK ? n - i : SH_CPU_CHUNK;
+        k->encode[SH_DTYPE_F16](len, half, x + i);
+        k->decode[SH_DTYPE_F16](len, x + i, half);
+    }
+}
+
 /* Queries as the kernels want them: dense, and rounded like the keys. */
 static void load_queries(const struct sh_attn *a, const struct sh_attn_tile *t, int64_t head,
                          float *q)
@@ -131,9 +142,7 @@ static void load_queries(const struct sh_attn *a, const struct sh_attn_tile *t, 
                                   (size_t)(head + g) * a->q_head +
                                   (a->sets_are_batches ? (size_t)t->set * a->q_set : 0);
             memcpy(q, from, (size_t)a->dk * sizeof *q);
-            if (a->k_type != SH_DTYPE_F16) continue;
-            for (int64_t i = 0; i < a->dk; i++)
-                q[i] = sh_f16_to_f32(sh_f32_to_f16(q[i]));
+            if (a->k_type == SH_DTYPE_F16) round_to_f16(a->c->k, a->dk, q);
         }
     }
 }
