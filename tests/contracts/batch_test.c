@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
-#include "rig.h"
+#include "support/rig.h"
 
 static const enum sh_dtype TYPES[] = {SH_DTYPE_F32, SH_DTYPE_Q4_0, SH_DTYPE_Q8_0};
 enum { N_TYPES = sizeof TYPES / sizeof TYPES[0] };

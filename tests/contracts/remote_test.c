@@ -20,7 +20,7 @@
 #include "cpu/device.h"
 #include "ggmlrpc/server.h"
 #include "host/host.h"
-#include "rig.h"
+#include "support/rig.h"
 
 enum { SERVERS_MAX = 3 };
 

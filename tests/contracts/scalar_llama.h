@@ -9,7 +9,7 @@
 #ifndef TESTS_CONTRACTS_SCALAR_LLAMA_H
 #define TESTS_CONTRACTS_SCALAR_LLAMA_H
 
-#include "models.h"
+#include "support/models.h"
 
 struct scalar_llama;
 

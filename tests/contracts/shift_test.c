@@ -14,7 +14,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
-#include "rig.h"
+#include "support/rig.h"
 #include "scalar_llama.h"
 
 enum { VOCAB = 96 };

@@ -9,8 +9,8 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
-#include "plain_device.h"
-#include "rig.h"
+#include "support/plain_device.h"
+#include "support/rig.h"
 
 enum { N = 90 };
 

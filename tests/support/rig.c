@@ -1,5 +1,5 @@
-/* tests/contracts/rig.c - see rig.h. */
-#include "rig.h"
+/* tests/support/rig.c - see rig.h. */
+#include "support/rig.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -12,7 +12,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "cpu/device.h"
-#include "plain_device.h"
+#include "support/plain_device.h"
 
 enum { VOCAB = 96 };
 
@@ -70,10 +70,10 @@ static void set_groups(const struct rig *r, struct sh_kv_group *groups)
     }
 }
 
-static void open_stage(struct rig *r, int i, int shard)
+enum shoal_status rig_make_stage(const struct rig *r, int i, int shard, struct sh_device *device,
+                                 struct sh_stage **out, struct shoal_error *err)
 {
     const struct sh_build_limits limits = build_limits(r);
-    const struct sh_cpu_options opt = {.n_threads = r->o.n_threads, .memory_max = 1u << 30};
     const struct sh_weight_source source = {.find = find_weight, .self = r->m->file};
     const int64_t n = r->m->info.n_layers;
     struct sh_part part = {.layer_begin = n * i / r->n_stages,
@@ -83,30 +83,37 @@ static void open_stage(struct rig *r, int i, int shard)
                            .n_shards = r->n_shards,
                            .rank = shard};
     struct sh_graph graph = {0}, rotate = {0};
-    struct sh_stage_desc d = {.graph = &graph,
+    struct sh_stage_desc d = {.device = device,
+                              .graph = &graph,
                               .rotate = r->m->info.can_shift ? &rotate : NULL,
                               .last = part.head,
                               .n_groups = r->m->info.n_groups,
-                              .limits = step_limits(r, &limits),
                               .n_slots = r->o.n_slots};
-    struct shoal_error err = SHOAL_ERROR_INIT;
+    enum shoal_status st;
 
     memcpy(part.shares, r->o.shares, sizeof part.shares);
-    set_groups(r, d.groups);
-    must(sh_cpu_device_open(&r->device[i][shard], &opt, &err), &err);
-    if (r->o.plain) r->device[i][shard] = plain_device_over(r->device[i][shard]);
-    d.device = r->device[i][shard];
+    rig_limits(r, &d.limits, d.groups);
     if (r->n_shards > 1) d.collective = sh_hub_shard(r->hub[i], shard);
-    must(sh_model_build(r->m->model, &part, &limits, &graph, &err), &err);
-    if (d.rotate) must(sh_model_build_rotate(r->m->model, &part, &limits, &rotate, &err), &err);
-    must(sh_stage_create(&r->stage[i][shard], &d, &source, &err), &err);
+    st = sh_model_build(r->m->model, &part, &limits, &graph, err);
+    if (!st && d.rotate) st = sh_model_build_rotate(r->m->model, &part, &limits, &rotate, err);
+    if (!st) st = sh_stage_create(out, &d, &source, err);
+    sh_graph_release(&graph);
+    sh_graph_release(&rotate);
+    return st;
 }
 
-void rig_open(struct rig *r, struct tm_model *m, const struct rig_options *o)
+static void open_stage(struct rig *r, int i, int shard)
 {
-    struct sh_kv_group groups[SH_GROUPS_MAX] = {0};
+    const struct sh_cpu_options opt = {.n_threads = r->o.n_threads, .memory_max = 1u << 30};
     struct shoal_error err = SHOAL_ERROR_INIT;
 
+    must(sh_cpu_device_open(&r->device[i][shard], &opt, &err), &err);
+    if (r->o.plain) r->device[i][shard] = plain_device_over(r->device[i][shard]);
+    must(rig_make_stage(r, i, shard, r->device[i][shard], &r->stage[i][shard], &err), &err);
+}
+
+void rig_plan(struct rig *r, struct tm_model *m, const struct rig_options *o)
+{
     *r = (struct rig){.m = m, .o = *o, .n_vocab = (int32_t)m->info.n_vocab};
     assert_int_equal(r->n_vocab, VOCAB);
     r->n_stages = o->n_stages ? o->n_stages : 1;
@@ -116,15 +123,30 @@ void rig_open(struct rig *r, struct tm_model *m, const struct rig_options *o)
     if (!r->o.rows_max) r->o.rows_max = 256;
     if (!r->o.n_threads) r->o.n_threads = 1;
     if (!r->o.n_slots) r->o.n_slots = 1;
+}
+
+void rig_limits(const struct rig *r, struct sh_step_limits *limits, struct sh_kv_group *groups)
+{
+    const struct sh_build_limits b = build_limits(r);
+
+    *limits = step_limits(r, &b);
+    set_groups(r, groups);
+}
+
+void rig_open(struct rig *r, struct tm_model *m, const struct rig_options *o)
+{
+    struct sh_kv_group groups[SH_GROUPS_MAX] = {0};
+    struct shoal_error err = SHOAL_ERROR_INIT;
+    struct sh_step_limits limits;
+
+    rig_plan(r, m, o);
     for (int i = 0; i < r->n_stages; i++) {
         if (r->n_shards > 1) must(sh_hub_create(&r->hub[i], r->n_shards, &err), &err);
         for (int s = 0; s < r->n_shards; s++)
             open_stage(r, i, s);
     }
-    const struct sh_build_limits b = build_limits(r);
-    const struct sh_step_limits l = step_limits(r, &b);
-    set_groups(r, groups);
-    must(sh_kv_index_create(&r->kv, l.n_groups, groups, &l, &err), &err);
+    rig_limits(r, &limits, groups);
+    must(sh_kv_index_create(&r->kv, limits.n_groups, groups, &limits, &err), &err);
 }
 
 void rig_close(struct rig *r)

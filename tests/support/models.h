@@ -1,10 +1,10 @@
-/* tests/contracts/models.h - small random models for the contract tests, made in memory.
+/* tests/support/models.h - small random models, made in memory.
  *
  * Weights are drawn from a seed with a spread that keeps every layer's output of the order of its
  * input, so that a wrong bit anywhere shows in the logits.
  */
-#ifndef TESTS_CONTRACTS_MODELS_H
-#define TESTS_CONTRACTS_MODELS_H
+#ifndef TESTS_SUPPORT_MODELS_H
+#define TESTS_SUPPORT_MODELS_H
 
 #include "base/str.h"
 #include "gguf/file.h"

@@ -1,10 +1,10 @@
-/* tests/contracts/plain_device.h - a device that has no shoal ops: the CPU behind a mask.
+/* tests/support/plain_device.h - a device that has no shoal ops: the CPU behind a mask.
  *
  * Stages must lower their graphs for it.  It computes with the CPU's kernels, refuses any graph
  * with an op of shoal's, and hides that it shares our memory, as a foreign server would.
  */
-#ifndef TESTS_CONTRACTS_PLAIN_DEVICE_H
-#define TESTS_CONTRACTS_PLAIN_DEVICE_H
+#ifndef TESTS_SUPPORT_PLAIN_DEVICE_H
+#define TESTS_SUPPORT_PLAIN_DEVICE_H
 
 #include "device/device.h"
 

@@ -1,5 +1,5 @@
-/* tests/contracts/models.c - see models.h. */
-#include "models.h"
+/* tests/support/models.c - see models.h. */
+#include "support/models.h"
 
 #include <math.h>
 #include <setjmp.h>

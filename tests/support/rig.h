@@ -1,13 +1,13 @@
-/* tests/contracts/rig.h - stages on devices of this process, driven step by step.
+/* tests/support/rig.h - stages on devices of this process, driven step by step.
  *
  * A rig is a model over some stages, each whole or in two shards, with the index of its KV memory.
  * Tests feed runs of tokens and get logits of every row.  Any failure fails the test.
  */
-#ifndef TESTS_CONTRACTS_RIG_H
-#define TESTS_CONTRACTS_RIG_H
+#ifndef TESTS_SUPPORT_RIG_H
+#define TESTS_SUPPORT_RIG_H
 
 #include "engine/kv_index.h"
-#include "models.h"
+#include "support/models.h"
 #include "stage/stage.h"
 
 struct rig_options {
@@ -38,6 +38,14 @@ struct rig {
 
 void rig_open(struct rig *r, struct tm_model *m, const struct rig_options *o);
 void rig_close(struct rig *r);
+
+/* The parts of opening, for tests that put stages together themselves: the options with their
+ * defaults and nothing opened; what all stages of it are told; stage `i` (one shard) on a device.
+ */
+void rig_plan(struct rig *r, struct tm_model *m, const struct rig_options *o);
+void rig_limits(const struct rig *r, struct sh_step_limits *limits, struct sh_kv_group *groups);
+enum shoal_status rig_make_stage(const struct rig *r, int i, int shard, struct sh_device *d,
+                                 struct sh_stage **out, struct shoal_error *err);
 
 /* A run of new tokens of one sequence; logits [n][n_vocab] of its rows, NULL: not wanted. */
 struct rig_run {
