@@ -77,6 +77,45 @@ static void split__three_shards_in_two_stages(void **state)
         check((enum tm_kind)kind, SH_DTYPE_Q4_0, &o, 17, 0);
 }
 
+// Files with one tensor per expert hold the same model, whole, cut and lowered.
+static void split__one_tensor_per_expert(void **state)
+{
+    static const enum tm_kind KIND[] = {TM_EXPERTS, TM_GROUPS};
+    const struct rig_options whole = {.n_threads = 2}, shards = {.n_shards = 2, .shares = {2, 1}},
+                             plain = {.plain = true};
+    const struct rig_options *const other[] = {&whole, &shards, &plain};
+
+    (void)state;
+    for (int k = 0; k < 2; k++) {
+        for (int t = 0; t < N_TYPES; t++) {
+            float *want = rig_logits(N), *have = rig_logits(N);
+            struct tm_model stacked, old;
+            int32_t ids[N];
+            tm_make(&stacked, KIND[k], TYPES[t], 33);
+            tm_make_old(&old, KIND[k], TYPES[t], 33);
+            assert_null(sh_gguf_find_tensor(old.file, SH_STR_LIT("blk.0.ffn_up_exps.weight")));
+            rig_ids(ids, N, 34, 96);
+            for (int i = 0; i < 3; i++) {
+                struct rig r;
+                char what[96];
+                snprintf(what, sizeof what, "%s %s, rig %d", tm_name(KIND[k]),
+                         sh_dtype_info(TYPES[t])->name, i);
+                rig_open(&r, &stacked, other[i]);
+                rig_feed(&r, rig_seq(&r, 0), ids, N, 30, want);
+                rig_close(&r);
+                rig_open(&r, &old, other[i]);
+                rig_feed(&r, rig_seq(&r, 0), ids, N, 30, have);
+                rig_close(&r);
+                rig_expect_equal(what, have, want, N, 96);
+            }
+            tm_release(&stacked);
+            tm_release(&old);
+            sh_free(want);
+            sh_free(have);
+        }
+    }
+}
+
 // On a device without shoal's ops: equal bits, and few graphs.
 static void lower__llama_has_equal_bits(void **state)
 {
@@ -109,6 +148,7 @@ int main(void)
         cmocka_unit_test(split__stages),
         cmocka_unit_test(split__two_shards_2_to_1),
         cmocka_unit_test(split__three_shards_in_two_stages),
+        cmocka_unit_test(split__one_tensor_per_expert),
         cmocka_unit_test(lower__llama_has_equal_bits),
         cmocka_unit_test(lower__experts_are_within_rounding),
     };

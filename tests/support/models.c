@@ -20,6 +20,7 @@ enum { SSM_HEADS = 6, SSM_GROUPS = 3, SSM_STATE = 16, SSM_INNER = 192, SSM_CONV 
 struct maker {
     struct sh_gguf_writer *w;
     enum sh_dtype type;
+    bool apart; /* one tensor per expert */
     uint32_t seed;
     void *blocks[512]; /* data that must live until written */
     int n_blocks;
@@ -47,31 +48,39 @@ const char *tm_name(enum tm_kind kind)
     return names[kind];
 }
 
-static void put(struct maker *m, enum sh_dtype type, const char *name, int n_dims, int64_t a,
-                int64_t b, int64_t c, float mean, float spread)
+// Rows of random values, encoded; kept until the file is written.
+static char *draw(struct maker *m, enum sh_dtype type, int64_t width, int64_t rows, float mean,
+                  float spread)
 {
-    const int64_t ne[3] = {a, b, c}, n = a * b * c;
+    const int64_t n = width * rows;
     float *x = sh_calloc((size_t)n, sizeof *x);
-    size_t row, bytes;
-    void *enc;
+    size_t row;
+    char *enc;
 
     assert_non_null(x);
     for (int64_t i = 0; i < n; i++)
         x[i] = mean + spread * tm_normal(&m->seed);
-    assert_true(sh_dtype_row_bytes(type, a, &row));
-    bytes = row * (size_t)(b * c);
-    enc = sh_malloc(bytes);
+    assert_true(sh_dtype_row_bytes(type, width, &row));
+    enc = sh_malloc(row * (size_t)rows);
     assert_non_null(enc);
-    for (int64_t r = 0; r < b * c; r++)
-        sh_kernels()->encode[type](a, (char *)enc + (size_t)r * row, x + r * a);
+    for (int64_t r = 0; r < rows; r++)
+        sh_kernels()->encode[type](width, enc + (size_t)r * row, x + r * width);
     sh_free(x);
     assert_true(m->n_blocks < 512);
     m->blocks[m->n_blocks++] = enc;
-    sh_gguf_put_tensor(m->w, sh_str_from(name), type, n_dims, ne, enc);
+    return enc;
 }
 
-static void matrix(struct maker *m, int layer, const char *role, int64_t in, int64_t out,
-                   int64_t stack)
+static void put(struct maker *m, enum sh_dtype type, const char *name, int n_dims, int64_t a,
+                int64_t b, float mean, float spread)
+{
+    const int64_t ne[2] = {a, b};
+
+    sh_gguf_put_tensor(m->w, sh_str_from(name), type, n_dims, ne,
+                       draw(m, type, a, b, mean, spread));
+}
+
+static void matrix(struct maker *m, int layer, const char *role, int64_t in, int64_t out)
 {
     char name[64];
 
@@ -80,7 +89,24 @@ static void matrix(struct maker *m, int layer, const char *role, int64_t in, int
     } else {
         snprintf(name, sizeof name, "%s.weight", role);
     }
-    put(m, m->type, name, stack > 1 ? 3 : 2, in, out, stack, 0, 1.2f / sqrtf((float)in));
+    put(m, m->type, name, 2, in, out, 0, 1.2f / sqrtf((float)in));
+}
+
+// The matrices of all experts: one tensor, or in the old way one each.
+static void experts(struct maker *m, int layer, const char *role, int64_t in, int64_t out)
+{
+    const int64_t ne[3] = {in, out, EXPERTS};
+    const char *data = draw(m, m->type, in, out * EXPERTS, 0, 1.2f / sqrtf((float)in));
+    char name[64];
+    size_t row;
+
+    assert_true(sh_dtype_row_bytes(m->type, in, &row));
+    snprintf(name, sizeof name, "blk.%d.%s_exps.weight", layer, role);
+    if (!m->apart) sh_gguf_put_tensor(m->w, sh_str_from(name), m->type, 3, ne, data);
+    for (int e = 0; e < EXPERTS && m->apart; e++) {
+        snprintf(name, sizeof name, "blk.%d.%s.%d.weight", layer, role, e);
+        sh_gguf_put_tensor(m->w, sh_str_from(name), m->type, 2, ne, data + (size_t)(e * out) * row);
+    }
 }
 
 static void vector(struct maker *m, int layer, const char *name_in_layer, int n_dims, int64_t a,
@@ -93,29 +119,29 @@ static void vector(struct maker *m, int layer, const char *name_in_layer, int n_
     } else {
         snprintf(name, sizeof name, "%s", name_in_layer);
     }
-    put(m, SH_DTYPE_F32, name, n_dims, a, b, 1, mean, spread);
+    put(m, SH_DTYPE_F32, name, n_dims, a, b, mean, spread);
 }
 
 static void attention(struct maker *m, int il)
 {
-    matrix(m, il, "attn_q", WIDTH, HEADS * HEAD, 1);
-    matrix(m, il, "attn_k", WIDTH, KV_HEADS * HEAD, 1);
-    matrix(m, il, "attn_v", WIDTH, KV_HEADS * HEAD, 1);
-    matrix(m, il, "attn_output", HEADS * HEAD, WIDTH, 1);
+    matrix(m, il, "attn_q", WIDTH, HEADS * HEAD);
+    matrix(m, il, "attn_k", WIDTH, KV_HEADS * HEAD);
+    matrix(m, il, "attn_v", WIDTH, KV_HEADS * HEAD);
+    matrix(m, il, "attn_output", HEADS * HEAD, WIDTH);
 }
 
 static void mamba(struct maker *m, int il)
 {
     const int xbc = SSM_INNER + 2 * SSM_GROUPS * SSM_STATE;
 
-    matrix(m, il, "ssm_in", WIDTH, SSM_INNER + xbc + SSM_HEADS, 1);
+    matrix(m, il, "ssm_in", WIDTH, SSM_INNER + xbc + SSM_HEADS);
     vector(m, il, "ssm_conv1d.weight", 2, SSM_CONV, xbc, 0, 0.5f);
     vector(m, il, "ssm_conv1d.bias", 1, xbc, 1, 0, 0.1f);
     vector(m, il, "ssm_dt.bias", 1, SSM_HEADS, 1, -1, 0.3f);
     vector(m, il, "ssm_a", 2, 1, SSM_HEADS, -1.5f, 0.2f);
     vector(m, il, "ssm_d", 2, 1, SSM_HEADS, 1, 0.2f);
     vector(m, il, "ssm_norm.weight", 2, SSM_INNER / SSM_GROUPS, SSM_GROUPS, 1, 0.1f);
-    matrix(m, il, "ssm_out", SSM_INNER, WIDTH, 1);
+    matrix(m, il, "ssm_out", SSM_INNER, WIDTH);
 }
 
 static void feed_forward(struct maker *m, int il, enum tm_kind kind)
@@ -123,15 +149,15 @@ static void feed_forward(struct maker *m, int il, enum tm_kind kind)
     const int f = kind == TM_GROUPS ? FF_BLOCK : FF_EXPERT;
 
     if (kind != TM_EXPERTS && kind != TM_GROUPS) {
-        matrix(m, il, "ffn_gate", WIDTH, FF, 1);
-        matrix(m, il, "ffn_up", WIDTH, FF, 1);
-        matrix(m, il, "ffn_down", FF, WIDTH, 1);
+        matrix(m, il, "ffn_gate", WIDTH, FF);
+        matrix(m, il, "ffn_up", WIDTH, FF);
+        matrix(m, il, "ffn_down", FF, WIDTH);
         return;
     }
     vector(m, il, "ffn_gate_inp.weight", 2, WIDTH, EXPERTS, 0, 0.4f);
-    matrix(m, il, "ffn_gate_exps", WIDTH, f, EXPERTS);
-    matrix(m, il, "ffn_up_exps", WIDTH, f, EXPERTS);
-    matrix(m, il, "ffn_down_exps", f, WIDTH, EXPERTS);
+    experts(m, il, "ffn_gate", WIDTH, f);
+    experts(m, il, "ffn_up", WIDTH, f);
+    experts(m, il, "ffn_down", f, WIDTH);
 }
 
 static bool is_mamba(enum tm_kind kind, int il)
@@ -178,17 +204,18 @@ static void keys(struct maker *m, enum tm_kind kind)
 #undef KEY
 }
 
-void tm_make(struct tm_model *m, enum tm_kind kind, enum sh_dtype type, uint32_t seed)
+static void make(struct tm_model *m, enum tm_kind kind, enum sh_dtype type, bool apart,
+                 uint32_t seed)
 {
-    struct maker mk = {.w = sh_gguf_writer_create(), .type = type, .seed = seed};
+    struct maker mk = {.w = sh_gguf_writer_create(), .type = type, .apart = apart, .seed = seed};
     struct shoal_error err = SHOAL_ERROR_INIT;
 
     *m = (struct tm_model){0};
     assert_non_null(mk.w);
     keys(&mk, kind);
-    put(&mk, type, "token_embd.weight", 2, WIDTH, VOCAB, 1, 0, 1);
+    put(&mk, type, "token_embd.weight", 2, WIDTH, VOCAB, 0, 1);
     vector(&mk, -1, "output_norm.weight", 1, WIDTH, 1, 1, 0.1f);
-    matrix(&mk, -1, "output", WIDTH, VOCAB, 1);
+    matrix(&mk, -1, "output", WIDTH, VOCAB);
     for (int il = 0; il < LAYERS; il++) {
         vector(&mk, il, "attn_norm.weight", 1, WIDTH, 1, 1, 0.1f);
         vector(&mk, il, "ffn_norm.weight", 1, WIDTH, 1, 1, 0.1f);
@@ -208,6 +235,16 @@ void tm_make(struct tm_model *m, enum tm_kind kind, enum sh_dtype type, uint32_t
     sh_gguf_writer_destroy(mk.w);
     for (int i = 0; i < mk.n_blocks; i++)
         sh_free(mk.blocks[i]);
+}
+
+void tm_make(struct tm_model *m, enum tm_kind kind, enum sh_dtype type, uint32_t seed)
+{
+    make(m, kind, type, false, seed);
+}
+
+void tm_make_old(struct tm_model *m, enum tm_kind kind, enum sh_dtype type, uint32_t seed)
+{
+    make(m, kind, type, true, seed);
 }
 
 void tm_release(struct tm_model *m)
