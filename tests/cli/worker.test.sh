@@ -74,7 +74,10 @@ done
 for junk in 'GET / HTTP/1.1' ''; do
     exec 7<> "/dev/tcp/127.0.0.1/${address##*:}"
     printf '%s\r\n\r\n' "$junk" >&7
-    timeout "$limit" cat <&7 > "$SHOAL_TMP/junk" || fail "the worker keeps a connection that sent \"$junk\""
+    # The end may come as a reset, since the worker does not read what follows; only a wait fails.
+    code=0
+    timeout "$limit" cat <&7 > "$SHOAL_TMP/junk" 2> /dev/null || code=$?
+    [ "$code" -ne 124 ] || fail "the worker keeps a connection that sent \"$junk\""
     exec 7>&-
 done
 tiny -n 6 --json --rpc "$address"
