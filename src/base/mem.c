@@ -160,6 +160,11 @@ size_t sh_mem_peak_bytes(void)
     return atomic_load(&g_peak);
 }
 
+bool sh_mem_fail_pending(void)
+{
+    return atomic_load(&g_fail_in) >= 0;
+}
+
 void sh_mem_fail_after(int64_t n)
 {
     atomic_store(&g_fail_in, n < 0 ? -1 : n);

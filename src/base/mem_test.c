@@ -114,7 +114,9 @@ static void mem__hook_fails_the_nth_once(void **state)
     sh_mem_fail_after(2);
     p[0] = sh_malloc(1);
     p[1] = sh_calloc(1, 1 << 20);
+    assert_true(sh_mem_fail_pending());
     p[2] = sh_realloc_array(NULL, 1, 1);
+    assert_false(sh_mem_fail_pending());
     p[3] = sh_malloc(1);
     assert_non_null(p[0]);
     assert_non_null(p[1]);
@@ -123,7 +125,9 @@ static void mem__hook_fails_the_nth_once(void **state)
     sh_mem_fail_after(0);
     assert_null(sh_calloc(1, 1 << 20));
     sh_mem_fail_after(0);
+    assert_true(sh_mem_fail_pending());
     sh_mem_fail_after(-1);
+    assert_false(sh_mem_fail_pending());
     p[2] = sh_malloc(1);
     assert_non_null(p[2]);
     for (int i = 0; i < 4; i++)
