@@ -1,8 +1,9 @@
 /* tests/golden/golden_test.c - logits of small models against a stock implementation's.
  *
- * tests/data/models/index.json names the runs: model, token ids, golden logits, the largest
- * acceptable NMSE.  Each runs whole, token by token and in one batch; the tokenizer check of the
- * same file goes along.  The golden numbers were made with an f32 cache.
+ * index.json of tests/data/models (llama) and tests/data/archs (others) names the runs: model,
+ * token ids, golden logits, the largest acceptable NMSE.  Each runs whole, token by token and in
+ * one batch; the tokenizer check of the same file goes along.  The golden numbers were made with an
+ * f32 cache.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -18,8 +19,6 @@
 #include "base/mem.h"
 #include "host/host.h"
 #include "text/tokenize.h"
-
-#define DATA "tests/data/models/"
 
 struct run {
     float *logits;
@@ -42,14 +41,14 @@ static const char *text_of(const json_t *e, const char *key)
     return s;
 }
 
-static struct sh_host *open_model(const json_t *e)
+static struct sh_host *open_model(const char *folder, const json_t *e)
 {
     struct shoal_error err = SHOAL_ERROR_INIT;
     struct sh_host_options o = {.cache_f32 = true, .n_threads = 2};
     char path[256];
     struct sh_host *h;
 
-    snprintf(path, sizeof path, DATA "%s", text_of(e, "file"));
+    snprintf(path, sizeof path, "%s/%s", folder, text_of(e, "file"));
     o.model_path = path;
     o.n_ctx = json_integer_value(json_object_get(e, "n_ctx"));
     if (sh_host_open(&h, &o, &err)) fail_msg("%s", err.message);
@@ -66,7 +65,7 @@ static int64_t read_ids(const json_t *list, int32_t *ids, int64_t max)
     return n;
 }
 
-static void check_logits(const json_t *e, struct sh_host *h, int64_t chunk)
+static void check_logits(const char *folder, const json_t *e, struct sh_host *h, int64_t chunk)
 {
     struct shoal_error err = SHOAL_ERROR_INIT;
     const double bound = json_real_value(json_object_get(e, "bound"));
@@ -78,7 +77,7 @@ static void check_logits(const json_t *e, struct sh_host *h, int64_t chunk)
     double num = 0, den = 0;
 
     const int64_t n = read_ids(json_object_get(e, "tokens"), ids, 256);
-    snprintf(path, sizeof path, DATA "%s", text_of(e, "golden"));
+    snprintf(path, sizeof path, "%s/%s", folder, text_of(e, "golden"));
     if (sh_read_file(&golden, &bytes, path, 1 << 22, &err)) fail_msg("%s", err.message);
     r.logits = sh_calloc(1, bytes);
     assert_non_null(r.logits);
@@ -118,31 +117,48 @@ static void check_text(const json_t *e, const struct sh_host *h)
     sh_ids_release(&have);
 }
 
-static void golden__all_entries(void **state)
+static size_t check_folder(const char *folder)
 {
+    char path[256];
     json_error_t je;
-    json_t *index = json_load_file(DATA "index.json", 0, &je), *e;
+    json_t *index, *e;
     size_t i;
 
-    (void)state;
-    if (!index) fail_msg("index.json: %s", je.text);
+    snprintf(path, sizeof path, "%s/index.json", folder);
+    index = json_load_file(path, 0, &je);
+    if (!index) fail_msg("%s: %s", path, je.text);
     json_array_foreach(json_object_get(index, "entries"), i, e)
     {
-        struct sh_host *h = open_model(e);
+        struct sh_host *h = open_model(folder, e);
         check_text(e, h);
-        check_logits(e, h, 1);
+        check_logits(folder, e, h, 1);
         sh_host_close(h);
-        h = open_model(e);
-        check_logits(e, h, 80);
+        h = open_model(folder, e);
+        check_logits(folder, e, h, 80);
         sh_host_close(h);
     }
-    assert_true(i >= 8);
     json_decref(index);
+    return i;
+}
+
+static void golden__llama(void **state)
+{
+    (void)state;
+    assert_int_equal(check_folder("tests/data/models"), 8);
+}
+
+static void golden__other_architectures(void **state)
+{
+    (void)state;
+    assert_int_equal(check_folder("tests/data/archs"), 2);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(golden__all_entries)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(golden__llama),
+        cmocka_unit_test(golden__other_architectures),
+    };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
