@@ -135,6 +135,18 @@ static bool next_action(struct worker *w, bool *submit, bool *skip)
     return !stop;
 }
 
+// A cancel that came while the step was on its way into the stage did not find it there.
+static void stop_if_cancelled(struct worker *w, const struct sh_job *j)
+{
+    struct pipeline *p = w->p;
+    bool cancelled;
+
+    sh_mutex_lock(&p->lock);
+    cancelled = w->submitted < p->cancel_below;
+    sh_mutex_unlock(&p->lock);
+    if (cancelled) sh_stage_cancel(w->stage, j->step.number);
+}
+
 static void submit_one(struct worker *w, bool skip)
 {
     struct pipeline *p = w->p;
@@ -143,6 +155,7 @@ static void submit_one(struct worker *w, bool skip)
     enum shoal_status st = SHOAL_OK;
 
     if (start(w, j, skip, &err, &st)) {
+        stop_if_cancelled(w, j);
         w->submitted++;
         return;
     }
