@@ -5,9 +5,15 @@
  * and counts itself out.  The caller closes the gate when the counter is used up and waits until
  * nobody is inside.  From then on no worker looks at the loop's fields, so the next loop may
  * overwrite them, and a worker that comes late finds the gate shut or a new epoch.
+ *
+ * Where the CPUs are taken by others, a woken worker often gets the caller's own CPU, and the two
+ * do by turns what one would have done alone.  It shows: no worker comes, or one that has found no
+ * more chunks sees the caller not even close the gate.  After such a wake-up the next loops wake
+ * nobody (twice as many after each further one), unless they turn out to be long.
  */
 #include "cpu/pool.h"
 
+#include "base/futex.h"
 #include "base/mem.h"
 #include "base/spin.h"
 #include "base/thread.h"
@@ -15,6 +21,10 @@
 #define GATE_OPEN (UINT64_C(1) << 16)
 #define GATE_INSIDE (GATE_OPEN - 1)
 #define GATE_EPOCH (GATE_OPEN << 1)
+
+#define MISSES_MAX 6       // at most 2^6 loops without a wake-up
+#define PATIENCE 8         // loops in which a wake-up must show an effect
+#define LONG_LOOP_NS 50000 // a loop of this length is worth a wake-up whatever was before
 
 struct loop {
     int64_t n, chunk;
@@ -34,31 +44,43 @@ struct sh_pool {
     _Alignas(64) atomic_uint_least64_t gate;
     _Alignas(64) atomic_int_least64_t next; // first item that nobody took
     _Alignas(64) struct loop loop;          // constant while the gate is open
+    atomic_bool helped;                     // a worker took a chunk of this loop
+    atomic_bool contended;                  // a worker has seen that the caller does not run
+    // The caller's own:
     const atomic_bool *stop;
-    atomic_int n_asleep; // workers; raised under the lock
+    int n_patience; // loops until a wake-up must have shown an effect; 0: judged
+    int misses;     // wake-ups in a row that were no good
+    int n_silent;   // loops to come that wake nobody
+    // Sleeping: who means to sleep says so and then looks once more, who has news looks at who
+    // sleeps after publishing them; so one of the two sees the other.
+    atomic_int n_asleep; // workers
+    atomic_uint wake;    // changes when sleeping workers should look again
     atomic_bool caller_asleep;
+    atomic_uint joined; // changes when the last worker has left
     atomic_bool closing;
-    struct sh_mutex lock;  // for sleeping only: guards no fields
-    struct sh_cond wake;   // workers: a loop has begun
-    struct sh_cond joined; // caller: nobody is inside
     int n_threads;
     int n_workers; // started
     struct worker *workers;
 };
 
-static bool loop_stopped(const struct loop *l)
+static bool take_chunk(struct sh_pool *p, const struct loop *l, int thread)
 {
-    return l->stop && atomic_load_explicit(l->stop, memory_order_relaxed);
+    int64_t begin;
+
+    if (l->stop && atomic_load_explicit(l->stop, memory_order_relaxed)) return false;
+    begin = atomic_fetch_add_explicit(&p->next, l->chunk, memory_order_relaxed);
+    if (begin >= l->n) return false;
+    l->fn(l->arg, begin, l->n - begin < l->chunk ? l->n : begin + l->chunk, thread);
+    return true;
 }
 
-static void take_chunks(struct sh_pool *p, int thread)
+static void help(struct sh_pool *p, int thread)
 {
     const struct loop l = p->loop;
 
-    while (!loop_stopped(&l)) {
-        const int64_t begin = atomic_fetch_add_explicit(&p->next, l.chunk, memory_order_relaxed);
-        if (begin >= l.n) return;
-        l.fn(l.arg, begin, l.n - begin < l.chunk ? l.n : begin + l.chunk, thread);
+    if (!take_chunk(p, &l, thread)) return;
+    atomic_store_explicit(&p->helped, true, memory_order_relaxed);
+    while (take_chunk(p, &l, thread)) {
     }
 }
 
@@ -68,15 +90,20 @@ static void leave_gate(struct sh_pool *p)
 
     if ((after & (GATE_OPEN | GATE_INSIDE)) != 0) return;
     if (!atomic_load(&p->caller_asleep)) return;
-    sh_mutex_lock(&p->lock);
-    sh_cond_signal(&p->joined);
-    sh_mutex_unlock(&p->lock);
+    atomic_fetch_add(&p->joined, 1);
+    sh_futex_wake(&p->joined, 1);
 }
 
 /* Is there a loop that a worker who has seen epoch `seen` should join? */
 static bool gate_invites(uint64_t gate, uint64_t seen)
 {
     return (gate & GATE_OPEN) && gate / GATE_EPOCH != seen;
+}
+
+/* Is loop `seen`, which has no chunks left, still open? */
+static bool gate_waits(uint64_t gate, uint64_t seen)
+{
+    return (gate & GATE_OPEN) && gate / GATE_EPOCH == seen;
 }
 
 static void wait_for_loop(struct sh_pool *p, uint64_t seen)
@@ -87,13 +114,15 @@ static void wait_for_loop(struct sh_pool *p, uint64_t seen)
         if (gate_invites(atomic_load_explicit(&p->gate, memory_order_relaxed), seen)) return;
         if (!sh_spin_again(&spin)) break;
     }
-    sh_mutex_lock(&p->lock);
-    atomic_fetch_add(&p->n_asleep, 1); // before the last look: whoever opens sees one of the two
-    while (!atomic_load(&p->closing) && !gate_invites(atomic_load(&p->gate), seen)) {
-        (void)sh_cond_wait(&p->wake, &p->lock, INT64_MAX);
+    if (gate_waits(atomic_load_explicit(&p->gate, memory_order_relaxed), seen))
+        atomic_store_explicit(&p->contended, true, memory_order_relaxed);
+    atomic_fetch_add(&p->n_asleep, 1);
+    for (;;) {
+        const unsigned word = atomic_load(&p->wake);
+        if (atomic_load(&p->closing) || gate_invites(atomic_load(&p->gate), seen)) break;
+        sh_futex_wait(&p->wake, word);
     }
     atomic_fetch_sub(&p->n_asleep, 1);
-    sh_mutex_unlock(&p->lock);
 }
 
 static void *worker_main(void *arg)
@@ -110,7 +139,7 @@ static void *worker_main(void *arg)
         }
         if (!atomic_compare_exchange_weak(&p->gate, &gate, gate + 1)) continue;
         seen = gate / GATE_EPOCH;
-        take_chunks(p, w->number);
+        help(p, w->number);
         leave_gate(p);
     }
     return NULL;
@@ -124,13 +153,13 @@ static void wait_until_left(struct sh_pool *p)
         if (!sh_spin_again(&spin)) break;
     }
     if (!(atomic_load(&p->gate) & GATE_INSIDE)) return;
-    sh_mutex_lock(&p->lock);
     atomic_store(&p->caller_asleep, true);
-    while (atomic_load(&p->gate) & GATE_INSIDE) {
-        (void)sh_cond_wait(&p->joined, &p->lock, INT64_MAX);
+    for (;;) {
+        const unsigned word = atomic_load(&p->joined);
+        if (!(atomic_load(&p->gate) & GATE_INSIDE)) break;
+        sh_futex_wait(&p->joined, word);
     }
     atomic_store(&p->caller_asleep, false);
-    sh_mutex_unlock(&p->lock);
 }
 
 static void wake_workers(struct sh_pool *p, int64_t n_wanted)
@@ -138,11 +167,9 @@ static void wake_workers(struct sh_pool *p, int64_t n_wanted)
     const int n_asleep = atomic_load(&p->n_asleep);
 
     if (n_asleep == 0) return;
-    sh_mutex_lock(&p->lock);
-    for (int i = 0; i < n_asleep && i < n_wanted; i++) {
-        sh_cond_signal(&p->wake);
-    }
-    sh_mutex_unlock(&p->lock);
+    p->n_patience = PATIENCE;
+    atomic_fetch_add(&p->wake, 1);
+    sh_futex_wake(&p->wake, n_asleep < n_wanted ? n_asleep : (int)n_wanted);
 }
 
 static void run_alone(struct sh_pool *p, int64_t n, int64_t chunk, sh_pool_fn *fn, void *arg)
@@ -151,6 +178,45 @@ static void run_alone(struct sh_pool *p, int64_t n, int64_t chunk, sh_pool_fn *f
         if (p->stop && atomic_load_explicit(p->stop, memory_order_relaxed)) return;
         fn(arg, begin, n - begin < chunk ? n : begin + chunk, 0);
         if (n - begin <= chunk) return;
+    }
+}
+
+/* Before a loop: was the last wake-up any good?  Sets how many loops wake nobody.  A worker may
+ * take a few short loops to come. */
+static void judge_wake_up(struct sh_pool *p)
+{
+    const bool contended = atomic_exchange(&p->contended, false);
+
+    if (p->n_patience == 0) return;
+    p->n_patience--;
+    if (!contended && (atomic_load(&p->helped) || atomic_load(&p->n_asleep) < p->n_workers)) {
+        p->n_patience = 0;
+        p->misses = 0;
+    } else if (contended || p->n_patience == 0) {
+        p->n_patience = 0;
+        if (p->misses < MISSES_MAX) p->misses++;
+        p->n_silent = (1 << p->misses) - 2;
+    }
+}
+
+/* The caller's chunks, and the wake-up of workers that sleep. */
+static void work(struct sh_pool *p, int64_t n_chunks)
+{
+    const struct loop l = p->loop;
+    int64_t begun = 0;
+
+    if (atomic_load(&p->n_asleep) > 0) {
+        if (p->n_silent == 0 && p->n_patience == 0) {
+            wake_workers(p, n_chunks - 1);
+        } else {
+            if (p->n_silent > 0) p->n_silent--;
+            begun = sh_now_ns(&sh_clock_system);
+        }
+    }
+    while (take_chunk(p, &l, 0)) {
+        if (!begun || sh_now_ns(&sh_clock_system) - begun < LONG_LOOP_NS) continue;
+        wake_workers(p, n_chunks - 1);
+        begun = 0;
     }
 }
 
@@ -165,10 +231,11 @@ void sh_pool_for(struct sh_pool *p, int64_t n, int64_t chunk, sh_pool_fn *fn, vo
     }
     p->loop = (struct loop){.n = n, .chunk = chunk, .fn = fn, .arg = arg, .stop = p->stop};
     atomic_store_explicit(&p->next, 0, memory_order_relaxed);
+    judge_wake_up(p);
+    atomic_store_explicit(&p->helped, false, memory_order_relaxed);
     gate = atomic_load_explicit(&p->gate, memory_order_relaxed); // shut and empty
     atomic_store(&p->gate, (gate + GATE_EPOCH) | GATE_OPEN);
-    wake_workers(p, (n + chunk - 1) / chunk - 1);
-    take_chunks(p, 0);
+    work(p, (n + chunk - 1) / chunk);
     atomic_fetch_and(&p->gate, ~GATE_OPEN);
     wait_until_left(p);
 }
@@ -214,9 +281,10 @@ enum shoal_status sh_pool_create(struct sh_pool **out, int n_threads, struct sho
     atomic_init(&p->n_asleep, 0);
     atomic_init(&p->caller_asleep, false);
     atomic_init(&p->closing, false);
-    sh_mutex_init(&p->lock);
-    sh_cond_init(&p->wake);
-    sh_cond_init(&p->joined);
+    atomic_init(&p->wake, 0);
+    atomic_init(&p->joined, 0);
+    atomic_init(&p->helped, false);
+    atomic_init(&p->contended, false);
     p->n_threads = n_threads;
     p->workers = sh_calloc((size_t)n_threads, sizeof *p->workers);
     if (!p->workers) {
@@ -236,16 +304,12 @@ done:
 void sh_pool_destroy(struct sh_pool *p)
 {
     if (!p) return;
-    sh_mutex_lock(&p->lock);
     atomic_store(&p->closing, true);
-    sh_cond_broadcast(&p->wake);
-    sh_mutex_unlock(&p->lock);
+    atomic_fetch_add(&p->wake, 1);
+    sh_futex_wake(&p->wake, p->n_workers);
     for (int i = 0; i < p->n_workers; i++) {
         sh_thread_join(&p->workers[i].thread);
     }
-    sh_cond_release(&p->joined);
-    sh_cond_release(&p->wake);
-    sh_mutex_release(&p->lock);
     sh_free(p->workers);
     sh_free(p);
 }
