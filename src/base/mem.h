@@ -28,7 +28,8 @@ size_t sh_mem_peak_bytes(void);
 
 /* Test hook: the allocation after the next n ones fails (once); negative = never. */
 void sh_mem_fail_after(int64_t n);
-/* Is that failure still to come?  A sweep over all n ends where it is: some failures are survived. */
+/* Is that failure still to come?  A sweep over all n ends where it is: some failures are survived.
+ */
 bool sh_mem_fail_pending(void);
 
 /* Overflow-safe size arithmetic: false means that the result does not fit and *out is unset. */
