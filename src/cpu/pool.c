@@ -1,6 +1,6 @@
 /* cpu/pool.c - chunks from one counter, and a gate that workers pass into a loop.
  *
- * The gate is one word:   epoch << 17 | open << 16 | workers inside
+ * The gate is one word:   epoch << 32 | open << 31 | workers that came << 16 | workers inside
  * A worker may enter while the gate is open; it counts itself in, takes chunks until none is left
  * and counts itself out.  The caller closes the gate when the counter is used up and waits until
  * nobody is inside.  From then on no worker looks at the loop's fields, so the next loop may
@@ -18,9 +18,11 @@
 #include "base/spin.h"
 #include "base/thread.h"
 
-#define GATE_OPEN (UINT64_C(1) << 16)
-#define GATE_INSIDE (GATE_OPEN - 1)
-#define GATE_EPOCH (GATE_OPEN << 1)
+#define GATE_ENTER UINT64_C(0x10001) // counts a worker as come and as inside
+#define GATE_INSIDE UINT64_C(0xffff)
+#define GATE_CAME UINT64_C(0x7fff0000)
+#define GATE_OPEN UINT64_C(0x80000000)
+#define GATE_EPOCH UINT64_C(0x100000000)
 
 #define MISSES_MAX 6       // at most 2^6 loops without a wake-up
 #define PATIENCE 8         // loops in which a wake-up must show an effect
@@ -44,20 +46,19 @@ struct sh_pool {
     _Alignas(64) atomic_uint_least64_t gate;
     _Alignas(64) atomic_int_least64_t next; // first item that nobody took
     _Alignas(64) struct loop loop;          // constant while the gate is open
-    atomic_bool helped;                     // a worker took a chunk of this loop
-    atomic_bool contended;                  // a worker has seen that the caller does not run
-    // The caller's own:
-    const atomic_bool *stop;
-    int n_patience; // loops until a wake-up must have shown an effect; 0: judged
-    int misses;     // wake-ups in a row that were no good
-    int n_silent;   // loops to come that wake nobody
     // Sleeping: who means to sleep says so and then looks once more, who has news looks at who
     // sleeps after publishing them; so one of the two sees the other.
-    atomic_int n_asleep; // workers
-    atomic_uint wake;    // changes when sleeping workers should look again
+    _Alignas(64) atomic_int n_asleep; // workers
+    atomic_uint wake;                 // changes when sleeping workers should look again
     atomic_bool caller_asleep;
     atomic_uint joined; // changes when the last worker has left
     atomic_bool closing;
+    atomic_bool contended; // a worker has seen that the caller does not run
+    // The caller's own:
+    _Alignas(64) const atomic_bool *stop;
+    int n_patience; // loops until a wake-up must have shown an effect; 0: judged
+    int misses;     // wake-ups in a row that were no good
+    int n_silent;   // loops to come that wake nobody
     int n_threads;
     int n_workers; // started
     struct worker *workers;
@@ -78,8 +79,6 @@ static void help(struct sh_pool *p, int thread)
 {
     const struct loop l = p->loop;
 
-    if (!take_chunk(p, &l, thread)) return;
-    atomic_store_explicit(&p->helped, true, memory_order_relaxed);
     while (take_chunk(p, &l, thread)) {
     }
 }
@@ -137,7 +136,7 @@ static void *worker_main(void *arg)
             wait_for_loop(p, seen);
             continue;
         }
-        if (!atomic_compare_exchange_weak(&p->gate, &gate, gate + 1)) continue;
+        if (!atomic_compare_exchange_weak(&p->gate, &gate, gate + GATE_ENTER)) continue;
         seen = gate / GATE_EPOCH;
         help(p, w->number);
         leave_gate(p);
@@ -168,6 +167,7 @@ static void wake_workers(struct sh_pool *p, int64_t n_wanted)
 
     if (n_asleep == 0) return;
     p->n_patience = PATIENCE;
+    atomic_store(&p->contended, false);
     atomic_fetch_add(&p->wake, 1);
     sh_futex_wake(&p->wake, n_asleep < n_wanted ? n_asleep : (int)n_wanted);
 }
@@ -183,13 +183,14 @@ static void run_alone(struct sh_pool *p, int64_t n, int64_t chunk, sh_pool_fn *f
 
 /* Before a loop: was the last wake-up any good?  Sets how many loops wake nobody.  A worker may
  * take a few short loops to come. */
-static void judge_wake_up(struct sh_pool *p)
+static void judge_wake_up(struct sh_pool *p, uint64_t gate)
 {
-    const bool contended = atomic_exchange(&p->contended, false);
+    bool contended;
 
     if (p->n_patience == 0) return;
     p->n_patience--;
-    if (!contended && (atomic_load(&p->helped) || atomic_load(&p->n_asleep) < p->n_workers)) {
+    contended = atomic_exchange(&p->contended, false);
+    if (!contended && ((gate & GATE_CAME) || atomic_load(&p->n_asleep) < p->n_workers)) {
         p->n_patience = 0;
         p->misses = 0;
     } else if (contended || p->n_patience == 0) {
@@ -231,10 +232,9 @@ void sh_pool_for(struct sh_pool *p, int64_t n, int64_t chunk, sh_pool_fn *fn, vo
     }
     p->loop = (struct loop){.n = n, .chunk = chunk, .fn = fn, .arg = arg, .stop = p->stop};
     atomic_store_explicit(&p->next, 0, memory_order_relaxed);
-    judge_wake_up(p);
-    atomic_store_explicit(&p->helped, false, memory_order_relaxed);
     gate = atomic_load_explicit(&p->gate, memory_order_relaxed); // shut and empty
-    atomic_store(&p->gate, (gate + GATE_EPOCH) | GATE_OPEN);
+    judge_wake_up(p, gate);
+    atomic_store(&p->gate, (gate / GATE_EPOCH + 1) * GATE_EPOCH | GATE_OPEN);
     work(p, (n + chunk - 1) / chunk);
     atomic_fetch_and(&p->gate, ~GATE_OPEN);
     wait_until_left(p);
@@ -283,7 +283,6 @@ enum shoal_status sh_pool_create(struct sh_pool **out, int n_threads, struct sho
     atomic_init(&p->closing, false);
     atomic_init(&p->wake, 0);
     atomic_init(&p->joined, 0);
-    atomic_init(&p->helped, false);
     atomic_init(&p->contended, false);
     p->n_threads = n_threads;
     p->workers = sh_calloc((size_t)n_threads, sizeof *p->workers);
