@@ -1,8 +1,9 @@
 /* host/pipeline.c - see host/pipeline.h.
  *
  * Jobs live in a ring indexed by step number.  A stage's thread takes the jobs in order as the
- * stage before passes them on, keeps as many submitted as its stage has slots, and collects the
- * results in order.  All hand-overs happen under one mutex; computing and waiting happen outside.
+ * stage before passes them on, submits all that are ready before it waits for a result, and
+ * collects the results in order.  All hand-overs happen under one mutex; computing and waiting
+ * happen outside.
  */
 #include "host/pipeline.h"
 

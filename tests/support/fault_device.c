@@ -17,13 +17,11 @@ static enum shoal_status before(void *self, enum wrap_op op, struct shoal_error 
     enum shoal_status st = SHOAL_OK;
 
     sh_mutex_lock(&f->lock);
-    if (op == WRAP_WAIT && f->gate_closed) {
-        f->n_at_gate++;
-        sh_cond_broadcast(&f->changed);
-        while (f->gate_closed)
-            (void)sh_cond_wait(&f->changed, &f->lock, INT64_MAX);
-        f->n_at_gate--;
-    }
+    f->at_gate[op]++;
+    sh_cond_broadcast(&f->changed);
+    while (f->closed[op])
+        (void)sh_cond_wait(&f->changed, &f->lock, INT64_MAX);
+    f->at_gate[op]--;
     if (f->armed && op == f->op && f->left-- == 0) {
         f->armed = false;
         f->lost = f->status == SHOAL_ERR_PEER;
@@ -45,7 +43,7 @@ static void cancelled(void *self)
 
     sh_mutex_lock(&f->lock);
     f->n_cancels++;
-    f->gate_closed = false;
+    f->closed[WRAP_WAIT] = false;
     sh_cond_broadcast(&f->changed);
     sh_mutex_unlock(&f->lock);
 }
@@ -80,22 +78,22 @@ void faults_fail(struct faults *f, enum wrap_op op, int after, enum shoal_status
     sh_mutex_unlock(&f->lock);
 }
 
-static void set_gate(struct faults *f, bool closed)
+static void set_gate(struct faults *f, enum wrap_op op, bool closed)
 {
     sh_mutex_lock(&f->lock);
-    f->gate_closed = closed;
+    f->closed[op] = closed;
     sh_cond_broadcast(&f->changed);
     sh_mutex_unlock(&f->lock);
 }
 
-void faults_close_gate(struct faults *f)
+void faults_close_gate(struct faults *f, enum wrap_op op)
 {
-    set_gate(f, true);
+    set_gate(f, op, true);
 }
 
-void faults_open_gate(struct faults *f)
+void faults_open_gate(struct faults *f, enum wrap_op op)
 {
-    set_gate(f, false);
+    set_gate(f, op, false);
 }
 
 void faults_await_submits(struct faults *f, int n)
@@ -106,10 +104,10 @@ void faults_await_submits(struct faults *f, int n)
     sh_mutex_unlock(&f->lock);
 }
 
-void faults_await_gate(struct faults *f)
+void faults_await_gate(struct faults *f, enum wrap_op op)
 {
     sh_mutex_lock(&f->lock);
-    while (f->n_at_gate == 0)
+    while (f->at_gate[op] == 0)
         (void)sh_cond_wait(&f->changed, &f->lock, INT64_MAX);
     sh_mutex_unlock(&f->lock);
 }

@@ -8,7 +8,16 @@
 
 #include "device/device.h"
 
-enum wrap_op { WRAP_ALLOC, WRAP_WRITE, WRAP_READ, WRAP_FILL, WRAP_COPY, WRAP_SUBMIT, WRAP_WAIT };
+enum wrap_op {
+    WRAP_ALLOC,
+    WRAP_WRITE,
+    WRAP_READ,
+    WRAP_FILL,
+    WRAP_COPY,
+    WRAP_SUBMIT,
+    WRAP_WAIT,
+    WRAP_OPS
+};
 
 struct wrap_hooks { /* each may be NULL */
     void (*info)(void *self, struct sh_device_info *out);

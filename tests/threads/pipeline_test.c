@@ -222,20 +222,20 @@ static void pipeline__stages_work_at_once(void **state)
     line_open(&l, TM_LLAMA, STAGES, STEPS);
     rig_ids(ids, MOST, 7, VOCAB);
     rig_reference(&l.model, ids, N, want);
-    faults_close_gate(&l.faults[STAGES - 1]);
+    faults_close_gate(&l.faults[STAGES - 1], WRAP_WAIT);
     assert_int_equal(result(&l, 0, &r), SHOAL_ERR_STATE);
     assert_string_equal(l.err.message, "pipeline: no step is in flight");
     for (uint64_t i = 0; i < STEPS; i++)
         must(submit(&l, ids, i, (int64_t)i * STEP, STEP), &l.err);
     faults_await_submits(&l.faults[0], STEPS);
     faults_await_submits(&l.faults[1], STEPS);
-    faults_await_gate(&l.faults[STAGES - 1]);
+    faults_await_gate(&l.faults[STAGES - 1], WRAP_WAIT);
     assert_int_equal(result(&l, 0, &r), SHOAL_ERR_TIMEOUT);
     assert_int_equal(r.status, SHOAL_OK);
     assert_int_equal(submit(&l, ids, STEPS, N, 1), SHOAL_ERR_STATE);
     assert_string_equal(l.err.message, "pipeline: 4 steps are in flight already");
     assert_int_equal(l.ops->reset(l.pipeline, 1, &l.err), SHOAL_ERR_STATE);
-    faults_open_gate(&l.faults[STAGES - 1]);
+    faults_open_gate(&l.faults[STAGES - 1], WRAP_WAIT);
     for (uint64_t i = 0; i < STEPS; i++)
         expect_row(&l, i, want + ((int64_t)(i + 1) * STEP - 1) * VOCAB);
     line_close(&l);
@@ -315,6 +315,12 @@ static void pipeline__reset(void **state)
         must(l.ops->reset(l.pipeline, (uint64_t)epoch, &l.err), &l.err);
         assert_int_equal(submit(&l, ids, 2, 20, 1), SHOAL_ERR_STATE);
     }
+    struct sh_pipeline_result r;
+    struct hand h;
+    make_step(&h, ids, 0, 0, 1);
+    h.step.n_prelude = 0;
+    must(l.ops->submit(l.pipeline, &h.step, &l.err), &l.err);
+    assert_int_equal(result(&l, SH_NO_DEADLINE, &r), SHOAL_ERR_FORMAT); // no page is mapped
     line_close(&l);
     sh_free(want);
 }
@@ -334,13 +340,13 @@ static void pipeline__cancel_stops_what_is_in_flight(void **state)
     rig_reference(&l.model, ids, 3 * STEP, want);
     must(submit(&l, ids, 0, 0, STEP), &l.err);
     expect_row(&l, 0, want + (STEP - 1) * VOCAB);
-    faults_close_gate(&l.faults[1]);
+    faults_close_gate(&l.faults[1], WRAP_WAIT);
     for (uint64_t i = 1; i <= 3; i++)
         must(submit(&l, ids, i, (int64_t)i * STEP, STEP), &l.err);
-    faults_await_gate(&l.faults[1]);
+    faults_await_gate(&l.faults[1], WRAP_WAIT);
     const int before = faults_submits(&l.faults[2]);
     l.ops->cancel(l.pipeline);
-    faults_open_gate(&l.faults[1]);
+    faults_open_gate(&l.faults[1], WRAP_WAIT);
     for (uint64_t i = 1; i <= 3; i++) {
         struct sh_pipeline_result r;
         assert_int_equal(result(&l, SH_NO_DEADLINE, &r), SHOAL_ERR_CANCELLED);
@@ -356,6 +362,34 @@ static void pipeline__cancel_stops_what_is_in_flight(void **state)
     expect_row(&l, 5, want + (3 * STEP - 1) * VOCAB);
     line_close(&l);
     sh_free(want);
+}
+
+// One step is on its way into stage 1, two are behind it: the first is stopped as soon as it is
+// there, the others never enter.
+static void pipeline__cancel_while_a_step_enters(void **state)
+{
+    struct sh_pipeline_result r;
+    int32_t ids[MOST];
+    struct line l;
+
+    (void)state;
+    line_open(&l, TM_LLAMA, 2, 4);
+    rig_ids(ids, MOST, 19, VOCAB);
+    faults_close_gate(&l.faults[1], WRAP_SUBMIT);
+    faults_close_gate(&l.faults[1], WRAP_WAIT);
+    for (uint64_t i = 0; i < 3; i++)
+        must(submit(&l, ids, i, (int64_t)i * 10, 10), &l.err);
+    faults_await_gate(&l.faults[1], WRAP_SUBMIT);
+    l.ops->cancel(l.pipeline);
+    assert_int_equal(faults_cancels(&l.faults[1]), 0); // it was not there to be found
+    faults_open_gate(&l.faults[1], WRAP_SUBMIT);
+    (void)result(&l, SH_NO_DEADLINE, &r); // it may have ended before it was stopped
+    if (!r.status) l.ops->release(l.pipeline, &r);
+    assert_true(faults_cancels(&l.faults[1]) > 0);
+    for (uint64_t i = 1; i < 3; i++)
+        assert_int_equal(result(&l, SH_NO_DEADLINE, &r), SHOAL_ERR_CANCELLED);
+    assert_int_equal(faults_submits(&l.faults[1]), 1);
+    line_close(&l);
 }
 
 // Cancelled in the middle of a prompt at every place, then the rest of it.
@@ -537,6 +571,69 @@ static void pipeline__a_failed_step_passes(void **state)
     }
 }
 
+// What a failed step said of the tables holds in every stage, also in those it never reached.
+static void pipeline__edits_of_a_failed_step_count(void **state)
+{
+    float *want = rig_logits(3);
+    int32_t ids[MOST];
+    struct line l;
+
+    (void)state;
+    line_open(&l, TM_LLAMA, STAGES, 2);
+    rig_ids(ids, MOST, 20, VOCAB);
+    rig_reference(&l.model, ids, 3, want);
+    faults_fail(&l.faults[0], WRAP_SUBMIT, 0, SHOAL_ERR_FORMAT);
+    must(submit(&l, ids, 0, 0, 3), &l.err); // maps the pages
+    expect_status(&l, SHOAL_ERR_FORMAT, "fault: once");
+    must(submit(&l, ids, 1, 0, 3), &l.err);
+    expect_row(&l, 1, want + 2 * VOCAB);
+    line_close(&l);
+    sh_free(want);
+}
+
+// A run that fails takes those behind it in the same queue with it; the next one finds the tables
+// as all edits left them.
+static void pipeline__a_failed_run_takes_the_later_ones(void **state)
+{
+    float *want = rig_logits(80);
+    int32_t ids[MOST];
+    struct line l;
+
+    (void)state;
+    line_open(&l, TM_LLAMA, 1, 3);
+    rig_ids(ids, MOST, 21, VOCAB);
+    rig_reference(&l.model, ids, 80, want);
+    for (int round = 0; round < 2; round++) {
+        struct hand h;
+        const int32_t good = ids[0];
+        const uint64_t first = (uint64_t)round * 6;
+        faults_close_gate(&l.faults[0], WRAP_SUBMIT); // so that all three go in before a wait
+        ids[0] = 5000;                                // no such token: found when it runs
+        must(submit(&l, ids, first, 0, 1), &l.err);
+        ids[0] = good;
+        make_step(&h, ids, first + 1, 0, 1); // pages of a run that never happens
+        for (int i = 0; i < 8; i++)
+            h.map[i].page = 7 - i;
+        h.step.n_prelude = 8;
+        must(l.ops->submit(l.pipeline, &h.step, &l.err), &l.err);
+        must(submit(&l, ids, first + 2, 0, 1), &l.err);
+        faults_open_gate(&l.faults[0], WRAP_SUBMIT);
+        struct sh_pipeline_result r;
+        assert_int_equal(result(&l, SH_NO_DEADLINE, &r), SHOAL_ERR_FORMAT);
+        assert_non_null(strstr(l.err.message, "5000"));
+        expect_status(&l, SHOAL_ERR_POISONED, "stage: an earlier step of CPU failed");
+        expect_status(&l, SHOAL_ERR_POISONED, "stage: an earlier step of CPU failed");
+        must(submit(&l, ids, first + 3, 0, 30), &l.err);
+        must(submit(&l, ids, first + 4, 30, 30), &l.err);
+        must(submit(&l, ids, first + 5, 60, 20), &l.err);
+        expect_row(&l, first + 3, want + 29 * VOCAB);
+        expect_row(&l, first + 4, want + 59 * VOCAB);
+        expect_row(&l, first + 5, want + 79 * VOCAB);
+    }
+    line_close(&l);
+    sh_free(want);
+}
+
 // A step that a device does not finish in time is a loss.
 static void pipeline__a_deadline_is_a_loss(void **state)
 {
@@ -567,10 +664,10 @@ static void pipeline__close_while_in_flight(void **state)
         for (int n = 0; n <= 4; n++) {
             struct line l;
             line_open(&l, TM_LLAMA, STAGES, 4);
-            faults_close_gate(&l.faults[where]);
+            faults_close_gate(&l.faults[where], WRAP_WAIT);
             for (int i = 0; i < n; i++)
                 must(submit(&l, ids, (uint64_t)i, i * 10, 10), &l.err);
-            if (n > 2) faults_await_gate(&l.faults[where]);
+            if (n > 2) faults_await_gate(&l.faults[where], WRAP_WAIT);
             line_close(&l);
         }
     }
@@ -626,10 +723,13 @@ int main(void)
         cmocka_unit_test(pipeline__steps_that_make_no_sense),
         cmocka_unit_test(pipeline__reset),
         cmocka_unit_test(pipeline__cancel_stops_what_is_in_flight),
+        cmocka_unit_test(pipeline__cancel_while_a_step_enters),
         cmocka_unit_test(pipeline__cancel_and_go_on),
         cmocka_unit_test(pipeline__cancel_from_a_thread),
         cmocka_unit_test(pipeline__a_lost_device_is_told),
         cmocka_unit_test(pipeline__a_failed_step_passes),
+        cmocka_unit_test(pipeline__edits_of_a_failed_step_count),
+        cmocka_unit_test(pipeline__a_failed_run_takes_the_later_ones),
         cmocka_unit_test(pipeline__a_deadline_is_a_loss),
         cmocka_unit_test(pipeline__close_while_in_flight),
         cmocka_unit_test(pipeline__no_memory_closes_the_stages),
