@@ -191,6 +191,10 @@ static void keys(struct maker *m, enum tm_kind kind)
     if (kind == TM_EXPERTS || kind == TM_GROUPS) {
         sh_gguf_put_u32(m->w, KEY("expert_count"), EXPERTS);
         sh_gguf_put_u32(m->w, KEY("expert_used_count"), USED);
+        // Scaled positions, so that a shift has a magnitude to get wrong.
+        sh_gguf_put_str(m->w, KEY("rope.scaling.type"), SH_STR_LIT("yarn"));
+        sh_gguf_put_f32(m->w, KEY("rope.scaling.factor"), 4);
+        sh_gguf_put_u32(m->w, KEY("rope.scaling.original_context_length"), 256);
     }
     if (kind == TM_HYBRID) {
         sh_gguf_put_f32(m->w, KEY("logit_scale"), 1.5f);

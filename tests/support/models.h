@@ -12,8 +12,8 @@
 
 enum tm_kind {
     TM_LLAMA,   /* 3 layers, grouped heads */
-    TM_EXPERTS, /* the same with 6 experts, 2 used, cut by width */
-    TM_GROUPS,  /* experts of one block only: cut by groups of experts */
+    TM_EXPERTS, /* the same with 6 experts, 2 used, cut by width; yarn */
+    TM_GROUPS,  /* experts of one block only: cut by groups of experts; yarn */
     TM_HYBRID,  /* granitehybrid: Mamba-2 and attention layers in turn */
     TM_KIND_COUNT
 };
