@@ -182,7 +182,8 @@ static const struct sh_device_ops cpu_ops = {.close = close_device,
                                              .wait = sh_cpu_queue_wait,
                                              .cancel = sh_cpu_queue_cancel,
                                              .reset = sh_cpu_queue_reset,
-                                             .quiesce = sh_cpu_queue_quiesce};
+                                             .quiesce = sh_cpu_queue_quiesce,
+                                             .busy_ns = sh_cpu_queue_busy_ns};
 
 static int usable_cpus(void)
 {

@@ -166,6 +166,7 @@ enum shoal_status sh_cpu_queue_wait(struct sh_queue *q, sh_ticket t, int64_t tim
 void sh_cpu_queue_cancel(struct sh_queue *q, sh_ticket t);
 void sh_cpu_queue_reset(struct sh_queue *q);
 void sh_cpu_queue_quiesce(struct sh_queue *q);
+int64_t sh_cpu_queue_busy_ns(struct sh_queue *q);
 
 /* prepare.c */
 enum shoal_status sh_cpu_prepare(struct sh_device *d, struct sh_exec **out,

@@ -295,6 +295,42 @@ static void run__gives_way_and_stops(void **state)
     sh_device_close(d);
 }
 
+/* The time of runs, and of a queue's own alone. */
+static void run__time_is_counted(void **state)
+{
+    const int64_t ne[4] = {1 << 16, 1, 1, 1};
+    const int64_t began_ns = sh_now_ns(&sh_clock_system);
+    struct sh_device *d = open_device(1, 0);
+    struct sh_queue *q = open_queue(d), *idle = open_queue(d);
+    struct sh_graph g;
+    struct sh_exec *x;
+    int64_t before;
+    sh_ticket ticket;
+    int32_t t;
+
+    (void)state;
+    sh_graph_init(&g, &none);
+    t = sh_leaf_plain(&g, SH_DTYPE_F32, ne, SH_EXTENT_NONE, 0);
+    for (int i = 0; i < 50; i++)
+        t = sh_op_scale(&g, t, 1, 1);
+    x = prepare(d, &g, 1);
+    assert_int_equal(sh_queue_busy_ns(q), 0);
+    assert_int_equal(sh_queue_submit(q, x, 0, &none, NULL, &ticket, NULL), SHOAL_OK);
+    wait_ok(q, ticket);
+    before = sh_queue_busy_ns(q);
+    assert_true(before > 0);
+    assert_int_equal(sh_queue_submit(q, x, 0, &none, NULL, &ticket, NULL), SHOAL_OK);
+    wait_ok(q, ticket);
+    assert_true(sh_queue_busy_ns(q) > before);
+    assert_true(sh_queue_busy_ns(q) <= sh_now_ns(&sh_clock_system) - began_ns);
+    assert_int_equal(sh_queue_busy_ns(idle), 0);
+    sh_queue_destroy(q);
+    sh_queue_destroy(idle);
+    sh_exec_release(x);
+    sh_graph_release(&g);
+    sh_device_close(d);
+}
+
 /* ---- imports --------------------------------------------------------------------------------*/
 
 static void import__is_read_only(void **state)
@@ -475,6 +511,7 @@ int main(void)
         cmocka_unit_test(run__unsupported_types_name_the_node),
         cmocka_unit_test(run__scratch_counts_against_the_limit),
         cmocka_unit_test(run__gives_way_and_stops),
+        cmocka_unit_test(run__time_is_counted),
         cmocka_unit_test(import__is_read_only),
         cmocka_unit_test(import__shrinking_file_is_an_error),
     };

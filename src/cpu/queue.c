@@ -42,10 +42,11 @@ struct sh_cpu_queue {
     struct command *first, *last;
     struct command *spare;
     struct sh_cond completed;
-    int n_waiting;              // threads inside wait()
-    sh_ticket issued;           // owned by the queue's user
-    atomic_uint_least64_t done; // newest complete ticket
-    sh_ticket failed_from;      // first ticket that failed; 0: none
+    int n_waiting;                // threads inside wait()
+    sh_ticket issued;             // owned by the queue's user
+    atomic_uint_least64_t done;   // newest complete ticket
+    atomic_int_least64_t busy_ns; // spent on runs; the executor's
+    sh_ticket failed_from;        // first ticket that failed; 0: none
     struct shoal_error failure;
     sh_ticket cancelled[CANCELLED_KEPT];
     size_t n_cancelled; // ever
@@ -165,6 +166,7 @@ static bool advance(struct sh_cpu_queue *q, struct command *c, bool *worked, enu
     struct sh_cpu_device *d = device_of(q);
     const int32_t at = c->run.at;
     const bool in_sum = c->run.in_sum;
+    const int64_t began_ns = sh_now_ns(&sh_clock_system);
     enum sh_cpu_progress progress;
 
     if (!c->begun) c->run.id = ++d->n_runs;
@@ -172,6 +174,10 @@ static bool advance(struct sh_cpu_queue *q, struct command *c, bool *worked, enu
     progress = sh_cpu_run_advance(&c->run, d->pool, d->kernels, somebody_ready, q, st, err);
     c->waits = progress == SH_CPU_WAITS;
     *worked = !c->waits || c->run.at != at || c->run.in_sum != in_sum;
+    if (*worked) {
+        atomic_fetch_add_explicit(&q->busy_ns, sh_now_ns(&sh_clock_system) - began_ns,
+                                  memory_order_relaxed);
+    }
     if (progress == SH_CPU_FAILED) sh_cpu_run_abandon(&c->run, *st, err->message);
     return progress == SH_CPU_WAITS || progress == SH_CPU_YIELDS;
 }
@@ -537,6 +543,11 @@ void sh_cpu_queue_quiesce(struct sh_queue *queue)
     wait_until_idle(queue_of(queue));
 }
 
+int64_t sh_cpu_queue_busy_ns(struct sh_queue *queue)
+{
+    return atomic_load_explicit(&queue_of(queue)->busy_ns, memory_order_relaxed);
+}
+
 enum shoal_status sh_cpu_queue_create(struct sh_device *dev, struct sh_queue **out,
                                       struct shoal_error *err)
 {
@@ -547,6 +558,7 @@ enum shoal_status sh_cpu_queue_create(struct sh_device *dev, struct sh_queue **o
     if (!q) return sh_fail(err, SHOAL_ERR_NOMEM, "CPU: no memory for a queue");
     q->head.device = dev;
     atomic_init(&q->done, 0);
+    atomic_init(&q->busy_ns, 0);
     sh_cond_init(&q->completed);
     sh_mutex_lock(&d->lock);
     for (end = &d->queues; *end; end = &(*end)->next) {

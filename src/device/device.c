@@ -244,3 +244,8 @@ void sh_queue_quiesce(struct sh_queue *q)
 {
     queue_ops(q)->quiesce(q);
 }
+
+int64_t sh_queue_busy_ns(struct sh_queue *q)
+{
+    return queue_ops(q)->busy_ns ? queue_ops(q)->busy_ns(q) : 0;
+}

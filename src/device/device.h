@@ -105,6 +105,7 @@ struct sh_device_ops {
     void (*cancel)(struct sh_queue *q, sh_ticket t);
     void (*reset)(struct sh_queue *q);
     void (*quiesce)(struct sh_queue *q);
+    int64_t (*busy_ns)(struct sh_queue *q); /* NULL: not known */
 };
 
 /* First members of the implementations' structs. */
@@ -198,5 +199,7 @@ void sh_queue_cancel(struct sh_queue *q, sh_ticket t);
 void sh_queue_reset(struct sh_queue *q);
 /* After this no memory of the caller is touched any more: waits, or cuts the connection. */
 void sh_queue_quiesce(struct sh_queue *q);
+/* Time that the device has spent on the queue's runs so far; 0 where it cannot tell. */
+int64_t sh_queue_busy_ns(struct sh_queue *q);
 
 #endif

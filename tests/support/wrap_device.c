@@ -251,6 +251,11 @@ static void wrap_quiesce(struct sh_queue *q)
     sh_queue_quiesce(q->inner);
 }
 
+static int64_t wrap_busy_ns(struct sh_queue *q)
+{
+    return sh_queue_busy_ns(q->inner);
+}
+
 static const struct sh_device_ops OPS = {
     .close = wrap_close,
     .info = wrap_info,
@@ -272,6 +277,7 @@ static const struct sh_device_ops OPS = {
     .cancel = wrap_cancel,
     .reset = wrap_reset,
     .quiesce = wrap_quiesce,
+    .busy_ns = wrap_busy_ns,
 };
 
 struct sh_device *wrap_device_over(struct sh_device *inner, const struct wrap_hooks *hooks)
