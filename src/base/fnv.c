@@ -1,0 +1,94 @@
+/* base/fnv.c - see fnv.h.  The chains' state stays in registers while they advance. */
+#include "base/fnv.h"
+
+#include "base/error.h"
+
+#define PRIME UINT64_C(0x100000001b3)
+
+uint64_t sh_fnv(uint64_t hash, const void *data, size_t n)
+{
+    const uint8_t *p = data;
+
+    for (size_t i = 0; i < n; i++)
+        hash = (hash ^ p[i]) * PRIME;
+    return hash;
+}
+
+/* `k` is a constant where this is inlined, so that nothing is left of the inner loop. */
+static inline __attribute__((always_inline)) void advance(struct sh_fnv_chain *c, const int k,
+                                                          size_t n)
+{
+    const uint8_t *at[SH_FNV_CHAINS_MAX];
+    uint64_t hash[SH_FNV_CHAINS_MAX];
+
+    for (int j = 0; j < k; j++) {
+        hash[j] = c[j].hash;
+        at[j] = c[j].at;
+    }
+    for (size_t i = 0; i < n; i++) {
+#pragma GCC unroll 6
+        for (int j = 0; j < k; j++)
+            hash[j] = (hash[j] ^ at[j][i]) * PRIME;
+    }
+    for (int j = 0; j < k; j++) {
+        c[j].hash = hash[j];
+        c[j].at += n;
+        c[j].left -= n;
+    }
+}
+
+void sh_fnv_step(struct sh_fnv_chain *c, int n_chains, size_t n)
+{
+    switch (n_chains) {
+    case 1:
+        advance(c, 1, n);
+        break;
+    case 2:
+        advance(c, 2, n);
+        break;
+    case 3:
+        advance(c, 3, n);
+        break;
+    case 4:
+        advance(c, 4, n);
+        break;
+    case 5:
+        advance(c, 5, n);
+        break;
+    case 6:
+        advance(c, 6, n);
+        break;
+    default:
+        SH_ASSERT(n_chains == 0);
+        break;
+    }
+}
+
+void sh_fnv_finish(struct sh_fnv_chain *chains, size_t n_chains)
+{
+    struct sh_fnv_chain lane[SH_FNV_CHAINS_MAX];
+    size_t whose[SH_FNV_CHAINS_MAX], next = 0;
+    int n = 0;
+
+    for (;;) {
+        size_t least = SIZE_MAX;
+        for (int i = 0; i < n;) {
+            if (lane[i].left == 0) {
+                chains[whose[i]] = lane[i];
+                lane[i] = lane[--n];
+                whose[i] = whose[n];
+            } else {
+                i++;
+            }
+        }
+        for (; n < SH_FNV_CHAINS_MAX && next < n_chains; next++) {
+            if (chains[next].left == 0) continue;
+            whose[n] = next;
+            lane[n++] = chains[next];
+        }
+        if (n == 0) return;
+        for (int i = 0; i < n; i++)
+            least = lane[i].left < least ? lane[i].left : least;
+        sh_fnv_step(lane, n, least);
+    }
+}
