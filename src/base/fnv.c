@@ -14,53 +14,38 @@ uint64_t sh_fnv(uint64_t hash, const void *data, size_t n)
     return hash;
 }
 
-/* `k` is a constant where this is inlined, so that nothing is left of the inner loop. */
-static inline __attribute__((always_inline)) void advance(struct sh_fnv_chain *c, const int k,
-                                                          size_t n)
+/* Always six: with a constant number everything stays in registers, whatever the compiler.  Spare
+ * ones repeat the first chain, which costs little, and are forgotten. */
+static void step_six(struct sh_fnv_chain *c, int n_chains, size_t n)
 {
     const uint8_t *at[SH_FNV_CHAINS_MAX];
     uint64_t hash[SH_FNV_CHAINS_MAX];
 
-    for (int j = 0; j < k; j++) {
-        hash[j] = c[j].hash;
-        at[j] = c[j].at;
+    for (int j = 0; j < SH_FNV_CHAINS_MAX; j++) {
+        const struct sh_fnv_chain *from = &c[j < n_chains ? j : 0];
+        hash[j] = from->hash;
+        at[j] = from->at;
     }
     for (size_t i = 0; i < n; i++) {
 #pragma GCC unroll 6
-        for (int j = 0; j < k; j++)
+        for (int j = 0; j < SH_FNV_CHAINS_MAX; j++)
             hash[j] = (hash[j] ^ at[j][i]) * PRIME;
     }
-    for (int j = 0; j < k; j++) {
+    for (int j = 0; j < n_chains; j++)
         c[j].hash = hash[j];
-        c[j].at += n;
-        c[j].left -= n;
-    }
 }
 
 void sh_fnv_step(struct sh_fnv_chain *c, int n_chains, size_t n)
 {
-    switch (n_chains) {
-    case 1:
-        advance(c, 1, n);
-        break;
-    case 2:
-        advance(c, 2, n);
-        break;
-    case 3:
-        advance(c, 3, n);
-        break;
-    case 4:
-        advance(c, 4, n);
-        break;
-    case 5:
-        advance(c, 5, n);
-        break;
-    case 6:
-        advance(c, 6, n);
-        break;
-    default:
-        SH_ASSERT(n_chains == 0);
-        break;
+    SH_ASSERT(n_chains >= 1 && n_chains <= SH_FNV_CHAINS_MAX);
+    if (n_chains == 1) {
+        c->hash = sh_fnv(c->hash, c->at, n);
+    } else {
+        step_six(c, n_chains, n);
+    }
+    for (int j = 0; j < n_chains; j++) {
+        c[j].at += n;
+        c[j].left -= n;
     }
 }
 

@@ -67,7 +67,7 @@ static void fnv__steps_of_every_width(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof bytes; i++)
         bytes[i / 100][i % 100] = (uint8_t)next(&seed);
-    for (int n = 0; n <= SH_FNV_CHAINS_MAX; n++) {
+    for (int n = 1; n <= SH_FNV_CHAINS_MAX; n++) {
         struct sh_fnv_chain c[SH_FNV_CHAINS_MAX];
         for (int i = 0; i < n; i++)
             c[i] = (struct sh_fnv_chain){.hash = SH_FNV_START, .at = bytes[i], .left = 100};
