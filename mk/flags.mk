@@ -1,15 +1,15 @@
-# Compiler and linker flags of the four configurations.  Everything here may change speed and
+# Compiler and linker flags of the configurations.  Everything here may change speed and
 # checks, never a bit of a result: no -ffast-math kin, no build-machine flags, and
 # -ffp-contract=off because clang fuses a*b+c by default where gcc -std=c11 does not.
 
-CFGS := release debug asan tsan
+CFGS := release debug asan tsan fuzz
 CFG ?= release
 ifeq ($(filter $(CFG),$(CFGS)),)
 $(error CFG=$(CFG) is none of: $(CFGS))
 endif
 
 ifeq ($(origin CC),default)
-CC := gcc
+CC := $(if $(filter fuzz,$(CFG)),clang,gcc)
 endif
 PKG_CONFIG ?= pkg-config
 IS_CLANG := $(findstring clang,$(shell $(CC) --version 2>/dev/null | head -n 1))
@@ -44,8 +44,9 @@ CFG_release := -g -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong $(CET)
 CFG_debug := -g -O0 -fno-omit-frame-pointer
 CFG_asan := -g1 -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 CFG_tsan := -g1 -O1 -fno-omit-frame-pointer -fsanitize=thread
+CFG_fuzz := $(CFG_asan) -fsanitize=fuzzer-no-link
 # -Wnull-dereference guesses from optimised code; instrumented code makes it guess wrong.
-ifneq ($(filter asan tsan,$(CFG)),)
+ifneq ($(filter asan tsan fuzz,$(CFG)),)
 WARN := $(filter-out -Wnull-dereference,$(WARN))
 endif
 
@@ -53,6 +54,7 @@ LINK_release := -Wl,-z,relro,-z,now -Wl,-z,noexecstack
 LINK_debug :=
 LINK_asan := -fsanitize=address,undefined
 LINK_tsan := -fsanitize=thread
+LINK_fuzz := -fsanitize=address,undefined
 # A shared library with every symbol resolved; sanitizers leave theirs to the program.
 ifneq ($(filter release debug,$(CFG)),)
 LINK_NO_GAPS := -Wl,-z,defs
