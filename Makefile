@@ -1,7 +1,7 @@
 # shoal's build.  `make help` lists the targets.
 #
 #   B=DIR     root of everything built (default build); one folder per configuration below it
-#   CFG=...   release (default), debug, asan (with UBSan) or tsan
+#   CFG=...   release (default), debug, asan (with UBSan), tsan or fuzz
 #   CC=...    gcc (default) or clang
 #   V=1       show the commands
 #
@@ -25,6 +25,7 @@ say = $(if $(V),,@echo '  $(1)')
 
 include mk/parts.mk
 include mk/flags.mk
+include mk/fuzz.mk
 
 O := $(B)/$(CFG)
 
@@ -95,6 +96,11 @@ list-tests-tsan:
 check: tests
 	@for t in $(ALL_TESTS); do echo "== $$t"; "$$t" || exit 1; done
 
+.PHONY: fuzz fuzz-replay
+fuzz:
+	+$(MAKE) --no-print-directory CFG=fuzz CC=$(FUZZ_CC) fuzz-replay
+fuzz-replay: $(FUZZ_PROGRAMS)
+
 lint:
 	@python3 scripts/lint.py
 format:
@@ -109,6 +115,7 @@ help:
 	@echo 'make lib-<part>     one library, nothing else'
 	@echo 'make test-<part>    build and run the unit tests of one part (CFG=asan for sanitizers)'
 	@echo 'make tests          build all test programs; check: and run them'
+	@echo 'make fuzz           the fuzz targets with libFuzzer (mk/fuzz.mk)'
 	@echo 'make lint           formatting, include direction, banned calls; format: reformat'
 	@echo 'make install        PREFIX=$(PREFIX) DESTDIR=; program, libshoal, headers, shoal.pc'
 	@echo 'make clean          remove $(B)'
@@ -167,6 +174,7 @@ $(O)/test/$(basename $(1)): $(call objects,$(1)) $(call dir_objects,$(patsubst %
 	$(Q)$(CC) -pie $(ALL_LDFLAGS) -o $$@ $$^ $$(call pkg_libs,cmocka $(ALL_PKGS) $(PKGS_tests)) -lm
 endef
 $(foreach s,$(TOP_TESTSRC),$(eval $(call top_test_rule,$(s))))
+$(foreach t,$(FUZZ_TARGETS),$(eval $(call fuzz_rule,$(t))))
 
 $(O)/shoal: $(OBJ_cmd) $(ALL_LIBS)
 	$(call say,LINK $@)
