@@ -1,9 +1,10 @@
 # shoal's build.  `make help` lists the targets.
 #
 #   B=DIR     root of everything built (default build); one folder per configuration below it
-#   CFG=...   release (default), debug, asan (with UBSan), tsan or fuzz
+#   CFG=...   release (default), debug, asan (with UBSan) or tsan
 #   CC=...    gcc (default) or clang
 #   V=1       show the commands
+#   RUN=...   what runs a test program (an emulator, for a foreign CC; scripts/make-arm64.sh)
 #
 # All paths are relative, so a clone whose path has spaces builds too.
 
@@ -15,6 +16,7 @@ MAKEFLAGS += --no-builtin-rules --no-builtin-variables
 B ?= build
 PREFIX ?= /usr/local
 DESTDIR ?=
+RUN ?=
 ifeq ($(origin AR),default)
 AR := ar
 endif
@@ -25,7 +27,6 @@ say = $(if $(V),,@echo '  $(1)')
 
 include mk/parts.mk
 include mk/flags.mk
-include mk/fuzz.mk
 
 O := $(B)/$(CFG)
 
@@ -68,6 +69,8 @@ dir_objects = $(call objects,$(filter-out %_test.c tests/support/%,$(sort $(wild
 UNIT_TESTS := $(foreach p,$(PARTS),$(TESTS_$(p)))
 TSAN_TESTS := $(foreach p,$(TSAN_PARTS),$(TESTS_$(p))) \
 	$(filter $(foreach d,$(TSAN_DIRS),$(O)/test/tests/$(d)/%),$(TOP_TESTS))
+PORTABLE_TESTS := $(foreach p,$(PORTABLE_PARTS),$(TESTS_$(p))) \
+	$(filter $(foreach d,$(PORTABLE_DIRS),$(O)/test/tests/$(d)/%),$(TOP_TESTS))
 ALL_TESTS := $(UNIT_TESTS) $(filter-out $(FULL_TESTS),$(TOP_TESTS))
 PROGRAM := $(if $(SRC_cmd),$(O)/shoal)
 
@@ -75,6 +78,7 @@ PROGRAM := $(if $(SRC_cmd),$(O)/shoal)
 
 .PHONY: all release debug asan tsan libs libshoal tests tests-full tests-tsan check lint format
 .PHONY: install clean help list-tests list-tests-full list-tests-tsan
+.PHONY: tests-portable list-tests-portable
 
 all: libs $(PROGRAM)
 
@@ -86,20 +90,18 @@ libs: $(foreach p,$(PARTS),$(LIB_$(p)))
 tests: all $(ALL_TESTS)
 tests-full: tests $(FULL_TESTS)
 tests-tsan: $(TSAN_TESTS)
+tests-portable: $(PORTABLE_TESTS)
 list-tests:
 	@printf '%s\n' $(ALL_TESTS)
 list-tests-full:
 	@printf '%s\n' $(ALL_TESTS) $(FULL_TESTS)
 list-tests-tsan:
 	@printf '%s\n' $(TSAN_TESTS)
+list-tests-portable:
+	@printf '%s\n' $(PORTABLE_TESTS)
 
 check: tests
-	@for t in $(ALL_TESTS); do echo "== $$t"; "$$t" || exit 1; done
-
-.PHONY: fuzz fuzz-replay
-fuzz:
-	+$(MAKE) --no-print-directory CFG=fuzz CC=$(FUZZ_CC) fuzz-replay
-fuzz-replay: $(FUZZ_PROGRAMS)
+	@for t in $(ALL_TESTS); do echo "== $$t"; $(RUN) "$$t" || exit 1; done
 
 lint:
 	@python3 scripts/lint.py
@@ -115,11 +117,11 @@ help:
 	@echo 'make lib-<part>     one library, nothing else'
 	@echo 'make test-<part>    build and run the unit tests of one part (CFG=asan for sanitizers)'
 	@echo 'make tests          build all test programs; check: and run them'
-	@echo 'make fuzz           the fuzz targets with libFuzzer (mk/fuzz.mk)'
 	@echo 'make lint           formatting, include direction, banned calls; format: reformat'
 	@echo 'make install        PREFIX=$(PREFIX) DESTDIR=; program, libshoal, headers, shoal.pc'
 	@echo 'make clean          remove $(B)'
 	@echo 'variables           B=DIR CFG=release|debug|asan|tsan CC=gcc|clang V=1 WERROR='
+	@echo 'for arm64           scripts/make-arm64.sh TARGETS (cross compiler, tests under qemu)'
 	@echo 'parts               $(PARTS)'
 
 # ---- compiling ----------------------------------------------------------------------------------
@@ -153,7 +155,7 @@ define part_rules
 lib-$(1): $$(LIB_$(1))
 tests-$(1): $$(TESTS_$(1))
 test-$(1): $$(TESTS_$(1))
-	@for t in $$(TESTS_$(1)); do echo "== $$$$t"; "$$$$t" || exit 1; done
+	@for t in $$(TESTS_$(1)); do echo "== $$$$t"; $(RUN) "$$$$t" || exit 1; done
 $(O)/lib/lib$(1).a: $$(OBJ_$(1))
 	@mkdir -p $$(@D)
 	@rm -f $$@
@@ -174,7 +176,6 @@ $(O)/test/$(basename $(1)): $(call objects,$(1)) $(call dir_objects,$(patsubst %
 	$(Q)$(CC) -pie $(ALL_LDFLAGS) -o $$@ $$^ $$(call pkg_libs,cmocka $(ALL_PKGS) $(PKGS_tests)) -lm
 endef
 $(foreach s,$(TOP_TESTSRC),$(eval $(call top_test_rule,$(s))))
-$(foreach t,$(FUZZ_TARGETS),$(eval $(call fuzz_rule,$(t))))
 
 $(O)/shoal: $(OBJ_cmd) $(ALL_LIBS)
 	$(call say,LINK $@)

@@ -3,7 +3,7 @@
 # "N passed, N failed, N skipped".
 #
 #   ./test.sh            at most 10 minutes on two cores
-#   ./test.sh --full     also the long tests and a clang build (at most an hour; what CI runs)
+#   ./test.sh --full     also the long tests, a clang and an arm64 build (an hour; what CI runs)
 #   ./test.sh --only X   only tests whose name contains X
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -11,7 +11,7 @@ cd "$(dirname "$0")"
 groups=(build test lint demo)
 for arg in "$@"; do
     case "$arg" in
-        --full) groups+=(clang) ;;
+        --full) groups+=(clang arm64) ;;
         -h | --help)
             sed -n '2,7s/^# \{0,1\}//p' "$0"
             exit 0

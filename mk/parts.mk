@@ -42,3 +42,8 @@ PKGS_tests := jansson
 # Unit tests of these parts, and the programs in these folders of tests/, also run under TSan.
 TSAN_PARTS := base net device cpu ggmlrpc stage engine host
 TSAN_DIRS := threads
+
+# Unit tests of these parts, and the programs in these folders of tests/, are also built by the
+# arm64 cross compiler and run under qemu.
+PORTABLE_PARTS := base tensor kernels device cpu
+PORTABLE_DIRS := kernels

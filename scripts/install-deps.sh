@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing of the packages that shoal needs, on Debian and its kin.
 #
-#   scripts/install-deps.sh [build] [test] [lint] [demo] [clang]      (default: build)
+#   scripts/install-deps.sh [build] [test] [lint] [demo] [clang] [arm64]    (default: build)
 #
 # Needs root or sudo only if something is missing, and names the packages before it installs them.
 # Elsewhere it prints what is missing and fails.
@@ -49,12 +49,19 @@ group_demo() {
 group_clang() {
     need clang has clang
 }
+# Only where Debian has a cross compiler for it; an arm64 machine needs none.
+group_arm64() {
+    [ "$(uname -m)" = x86_64 ] || return 0
+    need gcc-aarch64-linux-gnu has aarch64-linux-gnu-gcc
+    need libc6-dev-arm64-cross test -e /usr/aarch64-linux-gnu/lib/libc.so
+    need qemu-user has qemu-aarch64
+}
 
 for group in "${@:-build}"; do
     case "$group" in
-        build | test | lint | demo | clang) "group_$group" ;;
+        build | test | lint | demo | clang | arm64) "group_$group" ;;
         *)
-            echo "install-deps: no group \"$group\"; there are: build test lint demo clang" >&2
+            echo "install-deps: no group \"$group\"; there are: build test lint demo clang arm64" >&2
             exit 2
             ;;
     esac

@@ -7,7 +7,7 @@ What is counted: each case of a cmocka program, each script tests/**/*.test.sh, 
 last line is "N passed, N failed, N skipped"; the exit code is 1 if anything failed.
 
 A test program or script may carry a line "test-options: WORDS" near its top:
-    timeout=SECONDS   instead of 120 (sanitizers get four times as long)
+    timeout=SECONDS   instead of 120 (sanitizers and emulators get four times as long)
     serial            run alone, after the others (for tests that measure time)
     no-sanitizers     only in the plain configuration
 
@@ -30,11 +30,10 @@ import tempfile
 import time
 
 TIMEOUT_S = 120
-SANITIZER_FACTOR = 4
+SLOW_FACTOR = 4
 OPTION_LINES = 40
 OUTPUT_LINES = 80
 SLOWEST = 20
-CLANG_BUILD_SUFFIX = '-clang'
 
 SANITIZER_ENV = {
     'asan': {'ASAN_OPTIONS': 'detect_leaks=1:strict_string_checks=1:allocator_may_return_null=1',
@@ -56,11 +55,11 @@ class Test:
         self.serial = False
         self.sanitizers = True
         self.read_options(source)
-        if cfg in SANITIZER_ENV:
-            self.timeout *= SANITIZER_FACTOR
+        if cfg in SANITIZER_ENV or build == ARM64_BUILD:
+            self.timeout *= SLOW_FACTOR
 
     def label(self):
-        return '%s: %s' % (self.cfg if self.build == BUILD else 'clang', self.name)
+        return '%s: %s' % (VARIANTS.get(self.build, self.cfg), self.name)
 
     def read_options(self, source):
         with open(source, encoding='utf-8', errors='replace') as f:
@@ -185,7 +184,7 @@ def run_test(test, prefix):
     env.pop('CMOCKA_MESSAGE_OUTPUT', None)
     for name in ('MAKEFLAGS', 'MAKELEVEL', 'MFLAGS'):
         env.pop(name, None)
-    if test.build != BUILD:
+    if test.build == CLANG_BUILD:
         env['CC'] = 'clang'
     try:
         code, output, seconds, left = run_command(prefix + test.argv, env, test.timeout)
@@ -230,16 +229,36 @@ def programs(cfg, build, target):
         yield Test(cfg, build, name, [path], source)
 
 
-def plan(full):
-    """(cfg, build, make words, tests) for each configuration."""
+def arm64_words():
+    """make's variables for the arm64 build, and the Result of asking for them."""
+    script = 'scripts/make-arm64.sh'
+    argv = ['bash', script, '--words']
+    result = run_test(Test('release', BUILD, script, argv, script), [])
+    if not result.passed:
+        return [], result
+    out = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return out.splitlines(), result
+
+
+def plan(full, results):
+    """(cfg, build, make words, what runs a test, tests) for each configuration."""
     suffix = '-full' if full else ''
     jobs = '-j%d' % CPUS
     rows = [('release', BUILD, ['CC=' + CC], 'tests' + suffix, 'list-tests' + suffix),
             ('asan', BUILD, ['CC=' + CC], 'tests' + suffix, 'list-tests' + suffix),
             ('tsan', BUILD, ['CC=' + CC], 'tests-tsan', 'list-tests-tsan')]
     if full:
-        rows.append(('release', BUILD + CLANG_BUILD_SUFFIX, ['CC=clang'], 'tests', 'list-tests'))
+        rows.append(('release', CLANG_BUILD, ['CC=clang'], 'tests', 'list-tests'))
+        words, result = arm64_words()
+        results.append(result)
+        report(result)
+        if words:
+            rows.append(('release', ARM64_BUILD, words, 'tests-portable', 'list-tests-portable'))
     for cfg, build, words, target, lister in rows:
+        prefix = tsan_prefix() if cfg == 'tsan' else []
+        for word in words:
+            if word.startswith('RUN='):
+                prefix = word[len('RUN='):].split()
         words = words + ['CFG=' + cfg, 'B=' + build, jobs, target]
 
         def collect(cfg=cfg, build=build, lister=lister):
@@ -247,7 +266,7 @@ def plan(full):
             if cfg != 'tsan' and build == BUILD:
                 tests += [Test(cfg, build, s, ['bash', s], s) for s in scripts_below('tests', full)]
             return [t for t in tests if t.sanitizers or cfg == 'release']
-        yield cfg, build, words, collect
+        yield cfg, build, words, prefix, collect
 
 
 def tsan_prefix():
@@ -342,23 +361,27 @@ def close(results, broken, seconds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n', maxsplit=1)[0])
-    parser.add_argument('--full', action='store_true', help='long tests and a clang build, too')
+    parser.add_argument('--full', action='store_true',
+                        help='long tests, a clang build and an arm64 build, too')
     parser.add_argument('--only', default='', metavar='TEXT', help='tests whose name has TEXT')
     args = parser.parse_args()
     start = time.monotonic()
     results, broken = [], []
-    for cfg, build, words, collect in plan(args.full):
-        what = 'build %s%s' % (cfg, ' with clang' if build != BUILD else '')
+    for cfg, build, words, prefix, collect in plan(args.full, results):
+        what = 'build ' + VARIANTS.get(build, cfg)
         print('== ' + what, flush=True)
         if make(*words).returncode != 0:
             broken.append(what)
             continue
         tests = [t for t in collect() if args.only in t.name]
-        run_all(tests, tsan_prefix() if cfg == 'tsan' else [], results)
+        run_all(tests, prefix, results)
     return close(results, broken, time.monotonic() - start)
 
 
 BUILD = os.environ.get('B', 'build')
+CLANG_BUILD = BUILD + '-clang'
+ARM64_BUILD = BUILD + '/arm64'  # as scripts/make-arm64.sh has it
+VARIANTS = {CLANG_BUILD: 'clang', ARM64_BUILD: 'arm64'}
 CC = os.environ.get('CC', 'gcc')
 CPUS = len(os.sched_getaffinity(0))
 

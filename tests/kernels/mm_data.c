@@ -5,22 +5,22 @@
 #include <stdarg.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
-enum { PAGE = 4096 };
-
 struct guarded guarded_open(size_t bytes)
 {
-    struct guarded g = {.map = NULL, .room = (bytes + PAGE - 1) / PAGE * PAGE};
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    struct guarded g = {.page = page, .room = (bytes + page - 1) / page * page};
     void *p;
 
-    g.map_bytes = g.room + 2 * PAGE;
+    g.map_bytes = g.room + 2 * page;
     p = mmap(NULL, g.map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_ptr_not_equal(p, MAP_FAILED);
     g.map = p;
-    assert_int_equal(mprotect(g.map, PAGE, PROT_NONE), 0);
-    assert_int_equal(mprotect(g.map + PAGE + g.room, PAGE, PROT_NONE), 0);
+    assert_int_equal(mprotect(g.map, page, PROT_NONE), 0);
+    assert_int_equal(mprotect(g.map + page + g.room, page, PROT_NONE), 0);
     return g;
 }
 
@@ -32,13 +32,13 @@ void guarded_close(struct guarded *g)
 
 uint8_t *guarded_first(const struct guarded *g, size_t skew)
 {
-    return g->map + PAGE + skew;
+    return g->map + g->page + skew;
 }
 
 uint8_t *guarded_last(const struct guarded *g, size_t bytes)
 {
     assert_true(bytes <= g->room);
-    return g->map + PAGE + g->room - bytes;
+    return g->map + g->page + g->room - bytes;
 }
 
 uint32_t data_rand(uint32_t *state)

@@ -14,7 +14,7 @@
 /* A buffer between two pages that may not be touched. */
 struct guarded {
     uint8_t *map;
-    size_t map_bytes, room;
+    size_t map_bytes, room, page;
 };
 struct guarded guarded_open(size_t bytes);
 void guarded_close(struct guarded *g);
