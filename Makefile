@@ -1,7 +1,7 @@
 # shoal's build.  `make help` lists the targets.
 #
 #   B=DIR     root of everything built (default build); one folder per configuration below it
-#   CFG=...   release (default), debug, asan (with UBSan) or tsan
+#   CFG=...   release (default), debug, asan (with UBSan), tsan or fuzz
 #   CC=...    gcc (default) or clang
 #   V=1       show the commands
 #   RUN=...   what runs a test program (an emulator, for a foreign CC; scripts/make-arm64.sh)
@@ -27,6 +27,7 @@ say = $(if $(V),,@echo '  $(1)')
 
 include mk/parts.mk
 include mk/flags.mk
+include mk/fuzz.mk
 
 O := $(B)/$(CFG)
 
@@ -66,6 +67,10 @@ FULL_TESTS := $(filter $(O)/test/tests/full/%,$(TOP_TESTS))
 SUPPORT_OBJ := $(call objects,$(filter-out %_test.c,$(sort $(wildcard tests/support/*.c))))
 dir_objects = $(call objects,$(filter-out %_test.c tests/support/%,$(sort $(wildcard $(1)/*.c))))
 
+# Programs that tests and bench use: the .c files of tests/tools/<name> are the program tool/<name>.
+TOOL_NAMES := $(notdir $(patsubst %/,%,$(sort $(dir $(wildcard tests/tools/*/*.c)))))
+TOOLS := $(addprefix $(O)/tool/,$(TOOL_NAMES))
+
 UNIT_TESTS := $(foreach p,$(PARTS),$(TESTS_$(p)))
 TSAN_TESTS := $(foreach p,$(TSAN_PARTS),$(TESTS_$(p))) \
 	$(filter $(foreach d,$(TSAN_DIRS),$(O)/test/tests/$(d)/%),$(TOP_TESTS))
@@ -77,7 +82,7 @@ PROGRAM := $(if $(SRC_cmd),$(O)/shoal)
 # ---- targets ------------------------------------------------------------------------------------
 
 .PHONY: all release debug asan tsan libs libshoal tests tests-full tests-tsan check lint format
-.PHONY: install clean help list-tests list-tests-full list-tests-tsan
+.PHONY: install clean help tools list-tests list-tests-full list-tests-tsan
 .PHONY: tests-portable list-tests-portable
 
 all: libs $(PROGRAM)
@@ -87,7 +92,8 @@ release debug asan tsan:
 
 libs: $(foreach p,$(PARTS),$(LIB_$(p)))
 
-tests: all $(ALL_TESTS)
+tools: $(TOOLS)
+tests: all tools $(ALL_TESTS)
 tests-full: tests $(FULL_TESTS)
 tests-tsan: $(TSAN_TESTS)
 tests-portable: $(PORTABLE_TESTS)
@@ -103,6 +109,11 @@ list-tests-portable:
 check: tests
 	@for t in $(ALL_TESTS); do echo "== $$t"; $(RUN) "$$t" || exit 1; done
 
+.PHONY: fuzz fuzz-replay
+fuzz:
+	+$(MAKE) --no-print-directory CFG=fuzz CC=$(FUZZ_CC) fuzz-replay
+fuzz-replay: $(FUZZ_PROGRAMS)
+
 lint:
 	@python3 scripts/lint.py
 format:
@@ -117,6 +128,8 @@ help:
 	@echo 'make lib-<part>     one library, nothing else'
 	@echo 'make test-<part>    build and run the unit tests of one part (CFG=asan for sanitizers)'
 	@echo 'make tests          build all test programs; check: and run them'
+	@echo 'make tools          the programs that tests and bench/compare use'
+	@echo 'make fuzz           the fuzz targets with libFuzzer (mk/fuzz.mk)'
 	@echo 'make lint           formatting, include direction, banned calls; format: reformat'
 	@echo 'make install        PREFIX=$(PREFIX) DESTDIR=; program, libshoal, headers, shoal.pc'
 	@echo 'make clean          remove $(B)'
@@ -176,6 +189,15 @@ $(O)/test/$(basename $(1)): $(call objects,$(1)) $(call dir_objects,$(patsubst %
 	$(Q)$(CC) -pie $(ALL_LDFLAGS) -o $$@ $$^ $$(call pkg_libs,cmocka $(ALL_PKGS) $(PKGS_tests)) -lm
 endef
 $(foreach s,$(TOP_TESTSRC),$(eval $(call top_test_rule,$(s))))
+$(foreach t,$(FUZZ_TARGETS),$(eval $(call fuzz_rule,$(t))))
+
+define tool_rule
+$(O)/tool/$(1): $(call objects,$(sort $(wildcard tests/tools/$(1)/*.c))) $(ALL_LIBS)
+	@mkdir -p $$(@D)
+	$$(call say,LINK $$@)
+	$(Q)$(CC) -pie $(ALL_LDFLAGS) -o $$@ $$^ $$(call pkg_libs,$(ALL_PKGS)) -lm
+endef
+$(foreach t,$(TOOL_NAMES),$(eval $(call tool_rule,$(t))))
 
 $(O)/shoal: $(OBJ_cmd) $(ALL_LIBS)
 	$(call say,LINK $@)
