@@ -1,14 +1,15 @@
-/* base/log.c - formatting a line and handing it to the one sink.
+/* base/log.c - formatting a message and handing the record to the one sink.
  *
- * The sink is written once, before threads start, and only read after that.  A line is cut at a
- * kilobyte, and control bytes in it (names come from files and peers) become '?'.
+ * The sink is written once, before threads start, and only read after that.  No memory is taken
+ * from the heap: lines may tell of its lack.
  */
 #include "base/log.h"
 
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 
-#define LINE_BYTES_MAX 1024
+#define MESSAGE_BYTES_MAX 1024
 
 static struct {
     sh_log_sink *sink; // NULL: silent
@@ -23,19 +24,34 @@ void sh_log_set_sink(sh_log_sink *sink, void *user, enum sh_log_level most)
     g_log.most = most;
 }
 
+static void hand_over(struct sh_log_record *r, const char *fmt, va_list args)
+{
+    char message[MESSAGE_BYTES_MAX];
+
+    if (vsnprintf(message, sizeof message, fmt, args) < 0) return;
+    r->message = message;
+    g_log.sink(g_log.user, r);
+}
+
 void sh_log(enum sh_log_level level, const char *part, const char *fmt, ...)
 {
-    char line[LINE_BYTES_MAX];
+    struct sh_log_record r = {.level = level, .part = part};
     va_list args;
-    int len;
 
     if (!g_log.sink || level > g_log.most) return;
     va_start(args, fmt);
-    len = vsnprintf(line, sizeof line, fmt, args);
+    hand_over(&r, fmt, args);
     va_end(args);
-    if (len < 0) return;
-    for (char *s = line; *s; s++) {
-        if ((unsigned char)*s < 0x20 || *s == 0x7f) *s = '?';
-    }
-    g_log.sink(g_log.user, level, part, line);
+}
+
+void sh_log_fields(enum sh_log_level level, const char *part, const struct sh_log_field *fields,
+                   int n_fields, const char *fmt, ...)
+{
+    struct sh_log_record r = {.level = level, .part = part, .fields = fields, .n_fields = n_fields};
+    va_list args;
+
+    if (!g_log.sink || level > g_log.most) return;
+    va_start(args, fmt);
+    hand_over(&r, fmt, args);
+    va_end(args);
 }

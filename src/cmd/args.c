@@ -27,7 +27,7 @@ int sh_usage_error(const struct sh_command *c, const char *fmt, ...)
     va_start(args, fmt);
     (void)vsnprintf(sentence, sizeof sentence, fmt, args);
     va_end(args);
-    sh_say("%s: %s (shoal %s --help lists the options)", c->name, sentence, c->name);
+    sh_say_error("%s: %s (shoal %s --help lists the options)", c->name, sentence, c->name);
     return SH_EXIT_USAGE;
 }
 

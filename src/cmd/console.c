@@ -12,12 +12,15 @@
 #include <unistd.h>
 
 #include "cmd/interrupt.h"
-#include "text/unicode.h"
+#include "cmd/log_line.h"
 
 #define LINE_BYTES_MAX 2048
 #define READ_BYTES 16384
 
-const char *const sh_log_level_words = "error|warn|info|debug|trace";
+static struct { // set before threads start
+    const char *command;
+    bool timed, json;
+} g_console = {.command = "shoal"};
 
 void sh_console_guard(void)
 {
@@ -30,48 +33,17 @@ void sh_console_guard(void)
 
 bool sh_stderr_is_terminal(void)
 {
-    return isatty(STDERR_FILENO) == 1;
+    return !g_console.json && isatty(STDERR_FILENO) == 1;
 }
 
 /* ---- messages ------------------------------------------------------------------------------- */
 
-// A unit that a terminal may be shown: no control characters of either set.
-static bool is_harmless(struct sh_utf8_unit u)
+static struct timespec time_now(void)
 {
-    return u.kind == SH_UTF8_VALID && u.cp >= 0x20 && (u.cp < 0x7f || u.cp > 0x9f);
-}
+    struct timespec now = {0};
 
-enum shoal_status sh_append_harmless(struct sh_buf *out, struct sh_str s)
-{
-    const size_t before = out->len;
-    enum shoal_status st = SHOAL_OK;
-
-    for (size_t at = 0; at < s.len && !st;) {
-        const struct sh_utf8_unit u = sh_utf8_next(s.ptr + at, s.len - at);
-        st =
-            is_harmless(u) ? sh_buf_append(out, s.ptr + at, u.n_bytes) : sh_buf_append(out, "?", 1);
-        at += u.n_bytes;
-    }
-    if (st) out->len = before;
-    return st;
-}
-
-// The same in place, without memory: for lines that tell of its lack.
-static void make_harmless(char *line)
-{
-    size_t len = strlen(line), to = 0;
-
-    for (size_t at = 0; at < len;) {
-        const struct sh_utf8_unit u = sh_utf8_next(line + at, len - at);
-        if (is_harmless(u)) {
-            memmove(line + to, line + at, u.n_bytes);
-            to += u.n_bytes;
-        } else {
-            line[to++] = '?';
-        }
-        at += u.n_bytes;
-    }
-    line[to] = '\0';
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    return now;
 }
 
 // Messages are lost quietly when nobody can read them.
@@ -88,71 +60,93 @@ static void write_stderr(const char *p, size_t len)
 
 void sh_say_text(struct sh_str text)
 {
-    write_stderr(text.ptr, text.len);
+    if (!g_console.json) write_stderr(text.ptr, text.len);
 }
 
-// `line` has room for one byte more.
-static void say_line(char *line)
+// A message of the program itself.  One that is too long loses its end.
+static void say(enum sh_log_level level, const char *fmt, va_list args)
 {
-    make_harmless(line);
-    const size_t len = strlen(line);
-    line[len] = '\n';
-    write_stderr(line, len + 1);
+    char message[LINE_BYTES_MAX], line[SH_LOG_LINE_BYTES];
+    const struct sh_log_record r = {.level = level, .part = g_console.command, .message = message};
+    size_t len;
+
+    if (vsnprintf(message, sizeof message, fmt, args) < 0) return;
+    if (g_console.json) {
+        const struct timespec when = time_now();
+        len = sh_log_line_json(line, &r, &when);
+    } else {
+        sh_make_harmless(message);
+        len = (size_t)snprintf(line, sizeof line, "shoal: %s\n", message);
+    }
+    write_stderr(line, len);
 }
 
 void sh_say(const char *fmt, ...)
 {
-    static const char prefix[] = "shoal: ";
-    char line[LINE_BYTES_MAX + 1];
-    const size_t skip = sizeof prefix - 1;
     va_list args;
 
-    memcpy(line, prefix, sizeof prefix);
     va_start(args, fmt);
-    (void)vsnprintf(line + skip, LINE_BYTES_MAX - skip, fmt, args);
+    say(SH_LOG_INFO, fmt, args);
     va_end(args);
-    say_line(line);
+}
+
+void sh_say_error(const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    say(SH_LOG_ERROR, fmt, args);
+    va_end(args);
 }
 
 int sh_say_failure(enum shoal_status st, const struct shoal_error *err)
 {
     if (sh_interrupted()) {
-        sh_say("interrupted");
+        sh_say_error("interrupted");
         return SH_EXIT_INTERRUPTED;
     }
     if (err->sys_errno == EPIPE && strncmp(err->message, "stdout: ", 8) == 0) return SH_EXIT_FAILED;
-    sh_say("%s", err->message[0] ? err->message : shoal_status_name(st));
+    sh_say_error("%s", err->message[0] ? err->message : shoal_status_name(st));
     return SH_EXIT_FAILED;
 }
 
 /* ---- the log -------------------------------------------------------------------------------- */
 
-static void log_plain(void *user, enum sh_log_level level, const char *part, const char *line)
+static void write_record(void *user, const struct sh_log_record *r)
 {
+    const struct timespec when = time_now();
+    char line[SH_LOG_LINE_BYTES];
+    size_t len;
+
     (void)user;
-    if (level <= SH_LOG_WARN) {
-        sh_say("%s: %s: %s", level == SH_LOG_ERROR ? "error" : "warning", part, line);
+    if (g_console.json) {
+        len = sh_log_line_json(line, r, &when);
     } else {
-        sh_say("%s: %s", part, line);
+        len = sh_log_line_text(line, r, g_console.timed ? &when : NULL);
     }
+    write_stderr(line, len);
 }
 
-static void log_timed(void *user, enum sh_log_level level, const char *part, const char *line)
+bool sh_console_wants_json(int argc, char **argv)
 {
-    static const char *const names[] = {"error", "warn ", "info ", "debug", "trace"};
-    char text[LINE_BYTES_MAX + 1], when[32] = "";
-    const time_t now = time(NULL);
-    struct tm tm;
-
-    (void)user;
-    if (gmtime_r(&now, &tm)) (void)strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &tm);
-    (void)snprintf(text, LINE_BYTES_MAX, "%s %s %s: %s", when, names[level], part, line);
-    say_line(text);
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--log=json") == 0) return true;
+        if (i + 1 < argc && strcmp(argv[i], "--log") == 0 && strcmp(argv[i + 1], "json") == 0)
+            return true;
+    }
+    return false;
 }
 
-void sh_console_log(enum sh_log_level most, bool timed)
+void sh_console_begin(const char *command, bool timed, bool json)
 {
-    sh_log_set_sink(timed ? log_timed : log_plain, NULL, most);
+    g_console.command = command;
+    g_console.timed = timed;
+    g_console.json = json;
+}
+
+void sh_console_log(enum sh_log_level most)
+{
+    sh_log_set_sink(write_record, NULL, most);
 }
 
 /* ---- descriptors ---------------------------------------------------------------------------- */

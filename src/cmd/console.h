@@ -20,9 +20,10 @@
 /* Make sure that descriptors 0 to 2 are taken, so that no file or socket can end up there. */
 void sh_console_guard(void);
 
-/* "shoal: <sentence>" on stderr. */
+/* "shoal: <sentence>" on stderr; the second for what failed. */
 void sh_say(const char *fmt, ...) SHOAL_PRINTF(1, 2);
-/* Text for stderr as it is (reports, tables). */
+void sh_say_error(const char *fmt, ...) SHOAL_PRINTF(1, 2);
+/* Text for stderr as it is (reports, tables); left out where stderr is JSON. */
 void sh_say_text(struct sh_str text);
 /* Say what failed and give the exit code: 130 after an interrupt, 1 otherwise.  A reader that has
  * closed our stdout is not worth a sentence. */
@@ -36,16 +37,16 @@ SHOAL_NODISCARD enum shoal_status sh_write_all(int fd, const char *name, struct 
 SHOAL_NODISCARD enum shoal_status sh_read_all(struct sh_buf *out, const char *path,
                                               size_t max_bytes, struct shoal_error *err);
 
-/* Log lines up to `most` to stderr, with a time where `timed`. */
-void sh_console_log(enum sh_log_level most, bool timed);
-/* Names of the levels, "error|warn|info|debug|trace", in order. */
-extern const char *const sh_log_level_words;
+/* How what goes to stderr looks from now on: log lines with a time where `timed`; or, `json`, all
+ * of it as one JSON object per line, without reports and bars.  Call it before threads start. */
+void sh_console_begin(const char *command, bool timed, bool json);
+/* Does a command line ask for JSON?  Known before it is parsed, since parsing has things to say. */
+bool sh_console_wants_json(int argc, char **argv);
+/* Log lines up to `most` to stderr. */
+void sh_console_log(enum sh_log_level most);
 
-bool sh_stderr_is_terminal(void);
+bool sh_stderr_is_terminal(void); /* and may bars be drawn there? */
 
-/* Append `s` with what a terminal might obey (control characters, bytes that are no UTF-8) as
- * '?'. */
-SHOAL_NODISCARD enum shoal_status sh_append_harmless(struct sh_buf *out, struct sh_str s);
 /* Bytes for a person: "98.4 MB". */
 struct sh_short {
     char text[24];

@@ -61,7 +61,7 @@ int sh_cmd_inspect(int argc, char **argv)
     if (o.model && o.named) return sh_usage_error(&command, "which of the two files?");
     if (o.named) o.model = o.named;
     if (!o.model) return sh_usage_error(&command, "which file?");
-    sh_console_log(SH_LOG_WARN, false);
+    sh_console_log(SH_LOG_WARN);
     st = inspect(&o, &err);
     return st ? sh_say_failure(st, &err) : 0;
 }

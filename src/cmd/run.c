@@ -157,12 +157,13 @@ int sh_cmd_run(int argc, char **argv)
         sh_say("no memory");
         return SH_EXIT_FAILED;
     }
+    sh_console_begin("run", false, sh_console_wants_json(argc, argv));
     code = sh_run_options_parse(&r->o, argc, argv);
     if (code != SH_PARSED) {
         sh_free(r);
         return code;
     }
-    sh_console_log((enum sh_log_level)r->o.log_level, false);
+    sh_console_log((enum sh_log_level)r->o.log_level);
     st = sh_logits_file_open(&r->logits, r->o.logits_out, &err);
     if (!st) st = sh_run_read_text(r, &err);
     if (!st) st = open_model(r, &err);

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "cmd/log_line.h"
 
 // Objects are filled by these; `ok` remembers the first failure.
 static void put(json_t *object, const char *key, json_t *value, bool *ok)

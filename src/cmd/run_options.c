@@ -226,6 +226,13 @@ static const struct sh_arg args[] = {
      .value = "error|warn|info|debug|trace",
      .at = AT(log_level),
      .help = "what else is told on stderr (default warn)"},
+    {.kind = SH_ARG_CHOICE,
+     .names = "--log",
+     .value = "text|json",
+     .at = AT(log_format),
+     .help =
+         "json: everything on stderr is one JSON object per line, without plan and timings, which "
+         "--json has (default text)"},
     {.kind = SH_ARG_FLAG,
      .names = "-v --verbose",
      .at = AT(verbose),

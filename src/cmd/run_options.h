@@ -34,7 +34,7 @@ struct sh_run_options {
     const char *logits_out, *perplexity;
     int64_t chunks; /* of perplexity; negative: all */
     bool stats, json, timings, display_prompt, verbose_prompt, special, verbose;
-    int log_level;
+    int log_level, log_format;
 };
 
 /* Defaults, then argv; what contradicts itself is refused.  SH_PARSED or an exit code. */

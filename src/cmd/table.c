@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "cmd/console.h"
+#include "cmd/log_line.h"
 #include "text/unicode.h"
 
 struct sh_table sh_table_begin(const char *align)

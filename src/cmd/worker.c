@@ -3,6 +3,8 @@
 #include <stddef.h>
 #include <unistd.h>
 
+#include <shoal/version.h>
+
 #include "cmd/args.h"
 #include "cmd/commands.h"
 #include "cmd/console.h"
@@ -18,7 +20,7 @@ struct worker_options {
     uint64_t memory;
     int64_t n_threads;
     bool insecure, verbose;
-    int log_level;
+    int log_level, log_format;
 };
 
 #define AT(field) offsetof(struct worker_options, field)
@@ -67,6 +69,13 @@ static const struct sh_arg args[] = {
      .value = "error|warn|info|debug|trace",
      .at = AT(log_level),
      .help = "what is told on stderr (default info)"},
+    {.kind = SH_ARG_CHOICE,
+     .names = "--log",
+     .value = "text|json",
+     .at = AT(log_format),
+     .help =
+         "json: everything on stderr is one JSON object per line, with time, level, part, message "
+         "and what the line counts (default text)"},
     {.kind = SH_ARG_FLAG,
      .names = "-v --verbose",
      .at = AT(verbose),
@@ -145,9 +154,10 @@ static int check_address(const struct worker_options *o, int argc, char **argv)
     st = sh_buf_printf(&line, "shoal worker");
     for (int i = 1; i < argc && !st; i++)
         st = add_word(&line, argv[i]);
-    sh_say("worker: %s can be reached from other machines, and this protocol has neither passwords "
-           "nor encryption; if the network is yours alone: %s --insecure",
-           o->listen, st ? "shoal worker" : line.ptr);
+    sh_say_error(
+        "worker: %s can be reached from other machines, and this protocol has neither passwords "
+        "nor encryption; if the network is yours alone: %s --insecure",
+        o->listen, st ? "shoal worker" : line.ptr);
     sh_buf_release(&line);
     return SH_EXIT_USAGE;
 }
@@ -157,6 +167,38 @@ static int check_address(const struct worker_options *o, int argc, char **argv)
 static void stop_server(void *arg)
 {
     sh_ggmlrpc_server_stop(arg);
+}
+
+static void log_start(const char *device, const char *address,
+                      const struct sh_ggmlrpc_server_stats *limits)
+{
+    const struct sh_log_field fields[] = {
+        sh_log_text("event", NULL, "start"),
+        sh_log_text("version", NULL, SHOAL_VERSION),
+        sh_log_text("device", NULL, device),
+        sh_log_text("address", NULL, address),
+        sh_log_count("major", NULL, SH_WIRE_MAJOR),
+        sh_log_bytes("memory_max_bytes", NULL, limits->memory_max),
+        sh_log_count("connections_max", NULL, (uint64_t)limits->connections_max),
+        sh_log_count("per_address_max", NULL, (uint64_t)limits->per_address_max)};
+
+    sh_log_fields(SH_LOG_INFO, "worker", fields, sizeof fields / sizeof fields[0],
+                  "%s, %s for clients, listening on %s, at most %d connections, %d from one host",
+                  device, sh_show_bytes((double)limits->memory_max).text, address,
+                  limits->connections_max, limits->per_address_max);
+}
+
+static void log_stop(struct sh_ggmlrpc_server *server)
+{
+    struct sh_ggmlrpc_server_stats stats;
+
+    sh_ggmlrpc_server_stats(server, &stats);
+    const struct sh_log_field fields[] = {sh_log_text("event", NULL, "stop"),
+                                          sh_log_count("sessions", NULL, stats.n_sessions),
+                                          sh_log_count("otherwise", NULL, stats.n_failed)};
+    sh_log_fields(SH_LOG_INFO, "worker", fields, sizeof fields / sizeof fields[0],
+                  "stopped; %llu sessions ended in order, %llu otherwise",
+                  (unsigned long long)stats.n_sessions, (unsigned long long)stats.n_failed);
 }
 
 static enum shoal_status tell_ready(const struct worker_options *o,
@@ -170,8 +212,7 @@ static enum shoal_status tell_ready(const struct worker_options *o,
 
     if (st) return st;
     sh_ggmlrpc_server_stats(server, &stats);
-    sh_log(SH_LOG_INFO, "worker", "%s, %s for clients, listening on %s", info.description,
-           sh_show_bytes((double)stats.memory_max).text, sh_ggmlrpc_server_address(server));
+    log_start(info.description, sh_ggmlrpc_server_address(server), &stats);
     if (o->insecure)
         sh_log(SH_LOG_WARN, "worker",
                "no passwords, no encryption: whoever reaches this address can use it");
@@ -199,6 +240,7 @@ static enum shoal_status serve(const struct worker_options *o, struct shoal_erro
     sh_interrupt_call(stop_server, server);
     st = tell_ready(o, server, device, err);
     if (!st) st = sh_ggmlrpc_server_run(server, err);
+    if (!st) log_stop(server);
 
 done:
     sh_interrupt_call(NULL, NULL);
@@ -213,15 +255,15 @@ int sh_cmd_worker(int argc, char **argv)
     struct shoal_error err = SHOAL_ERROR_INIT;
     char joined[320];
     enum shoal_status st;
-    int code = parse(&o, joined, argc, argv);
+    int code;
+
+    sh_console_begin("worker", true, sh_console_wants_json(argc, argv));
+    code = parse(&o, joined, argc, argv);
 
     if (code == SH_PARSED) code = check_address(&o, argc, argv);
     if (code != SH_PARSED) return code;
-    sh_console_log((enum sh_log_level)o.log_level, true);
+    sh_console_log((enum sh_log_level)o.log_level);
     st = serve(&o, &err);
-    if (sh_interrupted() && (!st || st == SHOAL_ERR_CANCELLED)) {
-        sh_log(SH_LOG_INFO, "worker", "stopped");
-        return 0;
-    }
+    if (sh_interrupted() && (!st || st == SHOAL_ERR_CANCELLED)) return 0;
     return st ? sh_say_failure(st, &err) : 0;
 }

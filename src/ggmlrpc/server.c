@@ -8,7 +8,6 @@
 #include "ggmlrpc/server.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -66,11 +65,11 @@ void sh_server_woke(struct connection *c)
     sh_mutex_unlock(&c->server->lock);
 }
 
-void sh_server_log(struct sh_ggmlrpc_server *v, enum sh_log_level level, const char *line)
+bool sh_server_may_log(struct sh_ggmlrpc_server *v)
 {
     const int64_t second = sh_now_ns(&sh_clock_system) / SH_SECOND;
     uint64_t missed = 0;
-    bool write;
+    bool may;
 
     sh_mutex_lock(&v->lock);
     if (second != v->log_second) {
@@ -79,40 +78,65 @@ void sh_server_log(struct sh_ggmlrpc_server *v, enum sh_log_level level, const c
         missed = v->n_unlogged;
         v->n_unlogged = 0;
     }
-    write = v->n_logged < v->opt.log_lines_max;
-    if (write) {
+    may = v->n_logged < v->opt.log_lines_max;
+    if (may) {
         v->n_logged++;
     } else {
         v->n_unlogged++;
     }
     sh_mutex_unlock(&v->lock);
     if (missed > 0) {
-        sh_log(SH_LOG_WARN, "ggmlrpc", "%" PRIu64 " more lines in an earlier second were left out",
-               missed);
+        const struct sh_log_field fields[] = {sh_log_text("event", NULL, "left_out"),
+                                              sh_log_count("lines", NULL, missed)};
+        sh_log_fields(SH_LOG_WARN, "ggmlrpc", fields, 2,
+                      "%" PRIu64 " more lines in an earlier second were left out", missed);
     }
-    if (write) sh_log(level, "ggmlrpc", "%s", line);
+    return may;
 }
 
 /* ---- one connection -------------------------------------------------------------------------*/
 
-/* The one line that a session leaves. */
+/* The one line that a session leaves: what it cost, and why it ended. */
 static void log_end(const struct sh_session *s, enum shoal_status st, const struct shoal_error *err,
                     int64_t began_ns)
 {
-    const struct sh_wire_command_info *info = sh_wire_command_info(s->command);
-    const double seconds = (double)(sh_now_ns(&sh_clock_system) - began_ns) / (double)SH_SECOND;
-    enum sh_log_level level = s->had_buffers ? SH_LOG_INFO : SH_LOG_DEBUG;
-    char line[800];
+    const struct sh_wire_command_info *info = st ? sh_wire_command_info(s->command) : NULL;
+    const char *reason = st ? err->message : "closed by the client";
+    const int64_t open_ns = sh_now_ns(&sh_clock_system) - began_ns;
+    const bool failed = st && st != SHOAL_ERR_CANCELLED;
+    struct sh_log_field f[16];
+    int n = 0;
 
-    if (st && st != SHOAL_ERR_CANCELLED) level = SH_LOG_WARN;
-    (void)snprintf(line, sizeof line,
-                   "%s: session ended: %" PRIu64 " bytes in, %" PRIu64 " out, %" PRIu64
-                   " graphs, %.1f s%s%s: %s%s%s",
-                   s->stream->peer, atomic_load(&s->stream->bytes_read),
-                   atomic_load(&s->stream->bytes_written), s->n_graphs, seconds,
-                   s->refused[0] ? ", refused " : "", s->refused, st && info ? info->name : "",
-                   st && info ? ": " : "", st ? err->message : "closed by the client");
-    sh_server_log(s->server, level, line);
+    if (!sh_server_may_log(s->server)) return;
+    f[n++] = sh_log_text("event", NULL, "session");
+    f[n++] = sh_log_text("client", NULL, s->stream->peer);
+    f[n++] = sh_log_bytes("bytes_in", "in", atomic_load(&s->stream->bytes_read));
+    f[n++] = sh_log_bytes("bytes_out", "out", atomic_load(&s->stream->bytes_written));
+    f[n++] = sh_log_count("graphs", "graphs", s->n_graphs);
+    f[n++] = sh_log_seconds("compute_s", "compute", (double)s->busy_ns / (double)SH_SECOND);
+    f[n++] = sh_log_seconds("total_s", "total", (double)open_ns / (double)SH_SECOND);
+    f[n++] = sh_log_bytes("peak_bytes", "peak", s->memory_peak);
+    if (s->greeted) f[n++] = sh_log_count("major", "major", SH_WIRE_MAJOR);
+    f[n++] = sh_log_text("status", NULL, shoal_status_name(st));
+    f[n++] = sh_log_text("reason", NULL, reason);
+    if (info) f[n++] = sh_log_text("command", NULL, info->name);
+    if (s->refused[0]) f[n++] = sh_log_text("refused", NULL, s->refused);
+    sh_log_fields(failed ? SH_LOG_WARN : SH_LOG_INFO, "ggmlrpc", f, n,
+                  "%s: session ended: %s%s%s%s%s%s", s->stream->peer, info ? info->name : "",
+                  info ? ": " : "", reason, s->refused[0] ? " (refused: " : "", s->refused,
+                  s->refused[0] ? ")" : "");
+}
+
+static void log_refusal(struct sh_ggmlrpc_server *v, const struct sh_stream *stream,
+                        const char *why)
+{
+    const struct sh_log_field fields[] = {sh_log_text("event", NULL, "refused"),
+                                          sh_log_text("client", NULL, stream->peer),
+                                          sh_log_text("reason", NULL, why)};
+
+    if (!sh_server_may_log(v)) return;
+    sh_log_fields(SH_LOG_WARN, "ggmlrpc", fields, 3, "%s: connection refused: %s", stream->peer,
+                  why);
 }
 
 static enum shoal_status serve(struct connection *c, struct shoal_error *err)
@@ -122,7 +146,10 @@ static enum shoal_status serve(struct connection *c, struct shoal_error *err)
     const int64_t began_ns = sh_now_ns(&sh_clock_system);
     enum shoal_status st;
 
-    if (!s) return sh_fail(err, SHOAL_ERR_NOMEM, "no memory for a connection");
+    if (!s) {
+        log_refusal(v, c->stream, "no memory");
+        return sh_fail(err, SHOAL_ERR_NOMEM, "no memory for a connection");
+    }
     s->server = v;
     s->stream = c->stream;
     if (getrandom(&s->seed, sizeof s->seed, 0) != (ssize_t)sizeof s->seed) {
@@ -238,10 +265,7 @@ static void reap(struct sh_ggmlrpc_server *v)
 
 static void refuse(struct sh_ggmlrpc_server *v, struct sh_stream *stream, const char *why)
 {
-    char line[480];
-
-    (void)snprintf(line, sizeof line, "%s: connection refused: %s", stream->peer, why);
-    sh_server_log(v, SH_LOG_WARN, line);
+    log_refusal(v, stream, why);
     sh_stream_close(stream);
 }
 
@@ -312,7 +336,7 @@ enum shoal_status sh_ggmlrpc_server_run(struct sh_ggmlrpc_server *v, struct shoa
             start_connection(v, stream, &peer);
         } else if (st == SHOAL_ERR_LIMIT || st == SHOAL_ERR_NOMEM) {
             // Out of descriptors: those of ended connections come back.
-            sh_server_log(v, SH_LOG_WARN, why.message);
+            if (sh_server_may_log(v)) sh_log(SH_LOG_WARN, "ggmlrpc", "%s", why.message);
             sh_mutex_lock(&v->lock);
             (void)sh_cond_wait(&v->changed, &v->lock, 100 * SH_MS);
             sh_mutex_unlock(&v->lock);
@@ -344,7 +368,9 @@ void sh_ggmlrpc_server_stats(struct sh_ggmlrpc_server *v, struct sh_ggmlrpc_serv
                                             .n_sessions = v->n_sessions,
                                             .n_failed = v->n_failed,
                                             .memory_used = v->memory_used,
-                                            .memory_max = v->opt.memory_max};
+                                            .memory_max = v->opt.memory_max,
+                                            .connections_max = v->opt.connections_max,
+                                            .per_address_max = v->opt.per_address_max};
     sh_mutex_unlock(&v->lock);
 }
 

@@ -68,6 +68,7 @@ struct sh_ggmlrpc_server_stats {
     int n_connections;             /* now */
     uint64_t n_sessions, n_failed; /* ended in order, ended otherwise */
     size_t memory_used, memory_max;
+    int connections_max, per_address_max;
 };
 void sh_ggmlrpc_server_stats(struct sh_ggmlrpc_server *s, struct sh_ggmlrpc_server_stats *out);
 

@@ -283,6 +283,7 @@ void sh_session_release(struct sh_session *s)
         for (int i = 0; i < s->n_runs; i++)
             sh_queue_cancel(s->queue, s->runs[i]);
         sh_queue_quiesce(s->queue);
+        s->busy_ns = sh_queue_busy_ns(s->queue);
     }
     sh_session_drop_graphs(s, 0);
     sh_queue_destroy(s->queue);

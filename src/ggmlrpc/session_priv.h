@@ -60,9 +60,9 @@ struct sh_session {
     bool greeted;
     int n_ahead;     /* commands given to the queue since the last wait for all of it */
     bool unanswered; /* silent commands since the last answer */
-    size_t memory_used;
+    size_t memory_used, memory_peak; /* of buffers */
     uint64_t n_graphs;
-    bool had_buffers;
+    int64_t busy_ns;   /* that graphs computed; known at the end */
     char refused[120]; /* an allocation that was refused */
     struct sh_wire_request rq;
 };
@@ -122,8 +122,8 @@ size_t sh_server_memory_left(struct sh_ggmlrpc_server *v);
 /* Tell that the session is about to wait for a command; false: it should end now. */
 bool sh_server_may_wait(struct connection *c, bool idle);
 void sh_server_woke(struct connection *c);
-/* A log line that counts against the lines per second. */
-void sh_server_log(struct sh_ggmlrpc_server *v, enum sh_log_level level, const char *line);
+/* May a line be logged in this second?  If not it is counted. */
+bool sh_server_may_log(struct sh_ggmlrpc_server *v);
 
 /* ---- session_tensor.c, session_graph.c ------------------------------------------------------*/
 

@@ -129,9 +129,9 @@ enum shoal_status sh_session_alloc_buffer(struct sh_session *s, uint64_t size,
 
     (void)size;
     (void)err;
-    s->had_buffers = true;
     if (allocate(s, s->rq.size, &b, &why) == SHOAL_OK) {
         s->memory_used += b->bytes;
+        if (s->memory_used > s->memory_peak) s->memory_peak = s->memory_used;
         a.buffer = b->token;
         a.value = b->bytes;
     } else {

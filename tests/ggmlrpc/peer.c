@@ -233,14 +233,13 @@ static struct {
     bool begun;
 } g_lines = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-static void keep_line(void *user, enum sh_log_level level, const char *part, const char *line)
+static void keep_line(void *user, const struct sh_log_record *r)
 {
     (void)user;
-    (void)part;
-    if (level > SH_LOG_WARN) return;
+    if (r->level > SH_LOG_WARN) return;
     pthread_mutex_lock(&g_lines.lock);
     (void)snprintf(g_lines.text + strlen(g_lines.text), sizeof g_lines.text - strlen(g_lines.text),
-                   "%s\n", line);
+                   "%s\n", r->message);
     g_lines.n++;
     pthread_mutex_unlock(&g_lines.lock);
 }
