@@ -3,17 +3,22 @@
 # "N passed, N failed, N skipped".
 #
 #   ./test.sh            at most 10 minutes on two cores
-#   ./test.sh --full     also the long tests, a clang and an arm64 build (an hour; what CI runs)
+#   ./test.sh --full     also the long tests, a clang and an arm64 build, and a stock llama.cpp
+#                        that is built once (an hour; what CI runs)
 #   ./test.sh --only X   only tests whose name contains X
 set -euo pipefail
 cd "$(dirname "$0")"
 
 groups=(build test lint demo)
+full=
 for arg in "$@"; do
     case "$arg" in
-        --full) groups+=(clang arm64) ;;
+        --full)
+            groups+=(clang arm64 peer)
+            full=yes
+            ;;
         -h | --help)
-            sed -n '2,7s/^# \{0,1\}//p' "$0"
+            sed -n '2,8s/^# \{0,1\}//p' "$0"
             exit 0
             ;;
     esac
@@ -23,4 +28,11 @@ scripts/install-deps.sh "${groups[@]}"
 if [ -z "${SHOAL_TEST_MODEL-}" ] && model=$(scripts/fetch-model.sh); then
     export SHOAL_TEST_MODEL=$model
 fi
+# So are those that talk to a stock llama.cpp where it is not built.
+if [ -n "$full" ]; then
+    peer=$(scripts/fetch-peer.sh) || [ -z "${CI-}" ] || exit 1
+else
+    peer=$(scripts/fetch-peer.sh --if-built) || true
+fi
+[ -z "$peer" ] || export SHOAL_PEER=$peer
 exec python3 scripts/run_tests.py "$@"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing of the packages that shoal needs, on Debian and its kin.
 #
-#   scripts/install-deps.sh [build] [test] [lint] [demo] [clang] [arm64]    (default: build)
+#   scripts/install-deps.sh [build] [test] [lint] [demo] [clang] [arm64] [peer]  (default: build)
 #
 # Needs root or sudo only if something is missing, and names the packages before it installs them.
 # Elsewhere it prints what is missing and fails.
@@ -49,6 +49,16 @@ group_demo() {
 group_clang() {
     need clang has clang
 }
+group_peer() {
+    need gcc has gcc
+    need libc6-dev compiles
+    need g++ has g++
+    need make has make
+    need cmake has cmake
+    need python3 has python3
+    need python3-pip python3 -m pip --version
+    need ca-certificates test -e /etc/ssl/certs/ca-certificates.crt
+}
 # Only where Debian has a cross compiler for it; an arm64 machine needs none.
 group_arm64() {
     [ "$(uname -m)" = x86_64 ] || return 0
@@ -59,9 +69,9 @@ group_arm64() {
 
 for group in "${@:-build}"; do
     case "$group" in
-        build | test | lint | demo | clang | arm64) "group_$group" ;;
+        build | test | lint | demo | clang | arm64 | peer) "group_$group" ;;
         *)
-            echo "install-deps: no group \"$group\"; there are: build test lint demo clang arm64" >&2
+            echo "install-deps: no group \"$group\"; there are: build test lint demo clang arm64 peer" >&2
             exit 2
             ;;
     esac
