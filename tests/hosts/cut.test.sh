@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# A cable is pulled: the run ends with one sentence that names the worker, not with a hang; when the
+# cable is back, so is everything else.
+# test-options: timeout=240
+. tests/hosts/lib.sh --hosts 3 --rtt 400us --rate 1gbit
+
+model=$models/llama-dense.gguf
+args=(-m "$model" -p 'The cat and the dog' --temp 0)
+start_worker_on h2 --listen 10.77.0.2:0 --insecure -t 1
+first=$address
+start_worker_on h3 --listen 10.77.0.3:0 --insecure -t 1
+second=$address
+expect 0 run "${args[@]}" -n 8 --json
+want=$(json 'd["ids"]')
+honest() {
+    expect 0 run "${args[@]}" -n 8 --json --rpc "$first,$second"
+    equal "$(json 'd["ids"]')" "$want" "ids $1"
+}
+honest 'before anything happened'
+
+# ---- before the run: nobody answers
+"$lan" cut h3
+expect 1 run "${args[@]}" -n 8 --no-perf --rpc "$first,$second"
+out_is_empty
+says "$second"
+"$lan" join h3
+honest 'after a cable that was out at the beginning'
+
+# ---- in the middle of a text; the pipe is one page, so the run waits somewhere within it
+pipe=$SHOAL_TMP/text
+mkfifo "$pipe"
+python3 - "$pipe" "$SHOAL_TMP/err" "$SHOAL" run "${args[@]}" -n 20000 -c 30000 --no-perf \
+    --rpc "$first,$second" --step-timeout 2 << 'EOP' &
+import fcntl, os, sys
+out = os.open(sys.argv[1], os.O_WRONLY)
+fcntl.fcntl(out, 1031, 4096)  # F_SETPIPE_SZ
+os.dup2(out, 1)
+os.dup2(os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+os.execv(sys.argv[3], sys.argv[3:])
+EOP
+run=$!
+exec 9< "$pipe"
+read -r -n 1 _ <&9 || fail 'no text came'
+"$lan" cut h3
+timeout "$limit" cat <&9 > "$SHOAL_TMP/out" || fail 'the run does not end'
+code=0
+wait "$run" || code=$?
+exec 9<&-
+equal "$code" 1 'exit code'
+grep -v 'trained for' "$SHOAL_TMP/err" > "$SHOAL_TMP/rest" && mv "$SHOAL_TMP/rest" "$SHOAL_TMP/err"
+says "$second"
+
+# ---- the other worker serves on meanwhile, and both do afterwards
+expect 0 run "${args[@]}" -n 8 --json --rpc "$first"
+equal "$(json 'd["ids"]')" "$want" 'ids of the worker that is still there'
+"$lan" join h3
+honest 'after a cable that was out for a while'
+
+# The worker behind the cable has noticed by then or soon does: what the lost run had is free.
+ended() { [ "$(grep -c 'graphs' "$SHOAL_TMP/worker.1")" -ge "$1" ]; }
+wait_until ended 4
+for worker in "${workers[@]}"; do stop_worker "$worker"; done
