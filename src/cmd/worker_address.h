@@ -4,8 +4,9 @@
 
 #include "net/address.h"
 
-/* `text` as sh_listener_address() would name it.  Where the host means "all interfaces", the
- * address of one that is up takes its place, else this machine's name. */
+/* `text` as sh_listener_address() would name it.  Where the host means "all interfaces", an address
+ * of this machine takes its place: that of the interface to the default gateway, else of one with a
+ * carrier, else of one that is up, else this machine's name.  The others are logged. */
 void sh_worker_address(const char *text, char out[SH_ADDRESS_TEXT_MAX]);
 
 #endif
