@@ -65,6 +65,25 @@ void sh_server_woke(struct connection *c)
     sh_mutex_unlock(&c->server->lock);
 }
 
+static void log_left_out(uint64_t n)
+{
+    const struct sh_log_field fields[] = {sh_log_text("event", NULL, "left_out"),
+                                          sh_log_count("lines", NULL, n)};
+
+    if (n == 0) return;
+    sh_log_fields(SH_LOG_WARN, "ggmlrpc", fields, 2,
+                  "%" PRIu64 " more lines in an earlier second were left out", n);
+}
+
+/* The count of lines left out so far, which starts anew; under the lock. */
+static uint64_t take_left_out(struct sh_ggmlrpc_server *v)
+{
+    const uint64_t n = v->n_unlogged;
+
+    v->n_unlogged = 0;
+    return n;
+}
+
 bool sh_server_may_log(struct sh_ggmlrpc_server *v)
 {
     const int64_t second = sh_now_ns(&sh_clock_system) / SH_SECOND;
@@ -75,8 +94,7 @@ bool sh_server_may_log(struct sh_ggmlrpc_server *v)
     if (second != v->log_second) {
         v->log_second = second;
         v->n_logged = 0;
-        missed = v->n_unlogged;
-        v->n_unlogged = 0;
+        missed = take_left_out(v);
     }
     may = v->n_logged < v->opt.log_lines_max;
     if (may) {
@@ -85,12 +103,7 @@ bool sh_server_may_log(struct sh_ggmlrpc_server *v)
         v->n_unlogged++;
     }
     sh_mutex_unlock(&v->lock);
-    if (missed > 0) {
-        const struct sh_log_field fields[] = {sh_log_text("event", NULL, "left_out"),
-                                              sh_log_count("lines", NULL, missed)};
-        sh_log_fields(SH_LOG_WARN, "ggmlrpc", fields, 2,
-                      "%" PRIu64 " more lines in an earlier second were left out", missed);
-    }
+    log_left_out(missed);
     return may;
 }
 
@@ -116,6 +129,7 @@ static void log_end(const struct sh_session *s, enum shoal_status st, const stru
     f[n++] = sh_log_seconds("compute_s", "compute", (double)s->busy_ns / (double)SH_SECOND);
     f[n++] = sh_log_seconds("total_s", "total", (double)open_ns / (double)SH_SECOND);
     f[n++] = sh_log_bytes("peak_bytes", "peak", s->memory_peak);
+    if (s->cache_bytes) f[n++] = sh_log_bytes("cache_bytes", "from the cache", s->cache_bytes);
     if (s->greeted) f[n++] = sh_log_count("major", "major", SH_WIRE_MAJOR);
     f[n++] = sh_log_text("status", NULL, shoal_status_name(st));
     f[n++] = sh_log_text("reason", NULL, reason);
@@ -324,6 +338,7 @@ enum shoal_status sh_ggmlrpc_server_run(struct sh_ggmlrpc_server *v, struct shoa
 {
     const struct sh_tcp_options tcp = {.user_timeout_ms = USER_TIMEOUT_MS};
     enum shoal_status st = SHOAL_OK;
+    uint64_t missed;
 
     if (!v->listener) return sh_fail(err, SHOAL_ERR_STATE, "this server has no listener");
     while (!st) {
@@ -347,6 +362,10 @@ enum shoal_status sh_ggmlrpc_server_run(struct sh_ggmlrpc_server *v, struct shoa
     }
     sh_ggmlrpc_server_drain(v);
     reap(v);
+    sh_mutex_lock(&v->lock);
+    missed = take_left_out(v);
+    sh_mutex_unlock(&v->lock);
+    log_left_out(missed);
     return st == SHOAL_ERR_CANCELLED ? SHOAL_OK : st;
 }
 
@@ -372,6 +391,17 @@ void sh_ggmlrpc_server_stats(struct sh_ggmlrpc_server *v, struct sh_ggmlrpc_serv
                                             .connections_max = v->opt.connections_max,
                                             .per_address_max = v->opt.per_address_max};
     sh_mutex_unlock(&v->lock);
+}
+
+void sh_ggmlrpc_server_cache_stats(struct sh_ggmlrpc_server *v, struct sh_cache_stats *out)
+{
+    *out = (struct sh_cache_stats){.n_entries = 0};
+    if (v->cache) sh_cache_stats(v->cache, out);
+}
+
+void sh_ggmlrpc_server_cache_flush(struct sh_ggmlrpc_server *v)
+{
+    if (v->cache) sh_cache_flush(v->cache);
 }
 
 /* ---- life -----------------------------------------------------------------------------------*/
@@ -432,6 +462,11 @@ enum shoal_status sh_ggmlrpc_server_create(struct sh_ggmlrpc_server **out,
         set_defaults(v);
         if (opt->listen) st = open_listener(v, err);
     }
+    if (!st && opt->cache_dir) {
+        const struct sh_cache_options cache = {.dir = opt->cache_dir,
+                                               .bytes_max = opt->cache_bytes_max};
+        st = sh_cache_open(&v->cache, &cache, err);
+    }
     if (st) {
         sh_ggmlrpc_server_destroy(v);
         return st;
@@ -445,6 +480,7 @@ void sh_ggmlrpc_server_destroy(struct sh_ggmlrpc_server *v)
     if (!v) return;
     reap(v);
     sh_listener_close(v->listener);
+    sh_cache_close(v->cache);
     sh_cond_release(&v->changed);
     sh_mutex_release(&v->lock);
     sh_free(v);
