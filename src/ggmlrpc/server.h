@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "device/device.h"
+#include "ggmlrpc/cache.h"
 #include "net/listener.h"
 
 struct sh_ggmlrpc_server; /* opaque */
@@ -38,6 +39,10 @@ struct sh_ggmlrpc_server_options {
     int64_t drain_ns;    /* time for commands under way after stop; 0: 5 s */
     int buffers_max;     /* of one client; 0: 4096, the most */
     int log_lines_max;   /* per second, the others are counted; 0: 10 */
+
+    /* Large weights are kept here (ggmlrpc/cache.h); NULL: nowhere. */
+    const char *cache_dir;
+    uint64_t cache_bytes_max; /* 0: a fifth of what the disk has free */
 };
 
 SHOAL_NODISCARD enum shoal_status
@@ -54,6 +59,11 @@ SHOAL_NODISCARD enum shoal_status sh_ggmlrpc_server_run(struct sh_ggmlrpc_server
                                                         struct shoal_error *err);
 /* Begin to drain.  Async-signal-safe; idempotent. */
 void sh_ggmlrpc_server_stop(struct sh_ggmlrpc_server *s);
+
+/* Entries and bytes of the cache; zeros without one.  Reads the directory. */
+void sh_ggmlrpc_server_cache_stats(struct sh_ggmlrpc_server *s, struct sh_cache_stats *out);
+/* Wait until what clients have sent for the cache is in its place. */
+void sh_ggmlrpc_server_cache_flush(struct sh_ggmlrpc_server *s);
 
 /* What run() does at its end: stop, let commands under way finish within drain_ns, cut the rest,
  * wait until no session is left.  From any thread. */

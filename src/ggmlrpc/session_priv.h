@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "base/thread.h"
+#include "ggmlrpc/cache.h"
 #include "ggmlrpc/graph.h"
 #include "ggmlrpc/server.h"
 #include "ggmlrpc/space.h"
@@ -26,6 +27,7 @@
 #define SH_SESSION_TENSORS_MAX (2 * SH_GRAPH_TENSORS_MAX) /* of all kept graphs together */
 #define SH_SESSION_AHEAD_MAX 1024                         /* commands that the queue may hold */
 #define SH_SESSION_RUNS_MAX 8                             /* graphs submitted ahead */
+#define SH_SESSION_ASKED_MAX 64                           /* hashes that are remembered */
 
 struct session_graph {
     uint64_t hash; /* of the payload */
@@ -34,6 +36,11 @@ struct session_graph {
     struct sh_exec *exec; /* NULL: this entry is empty */
     sh_ticket ticket;     /* of its last run */
     uint64_t used;        /* when, in runs of the session */
+};
+
+/* A hash that the cache did not have, asked for the bytes at an address. */
+struct session_asked {
+    uint64_t address, hash;
 };
 
 struct sh_session {
@@ -55,6 +62,10 @@ struct sh_session {
     sh_ticket last;                      /* last ticket of the queue */
     sh_ticket runs[SH_SESSION_RUNS_MAX]; /* graphs in flight, oldest first */
     int n_runs;
+
+    struct session_asked asked[SH_SESSION_ASKED_MAX]; /* a ring */
+    unsigned n_asked;                                 /* so far; the last ones are there */
+    uint64_t cache_bytes;                             /* that came from the cache */
 
     unsigned command; /* being executed, for messages */
     bool greeted;
@@ -82,6 +93,7 @@ struct sh_ggmlrpc_server {
     struct sh_ggmlrpc_server_options opt; /* zeros replaced by defaults */
     struct sh_device_info info;
     struct sh_listener *listener; /* may be NULL */
+    struct sh_cache *cache;       /* may be NULL */
     atomic_bool stopping;
 
     struct sh_mutex lock; /* guards everything below, and `idle`, `ended` of connections */

@@ -240,45 +240,134 @@ static enum shoal_status staging_room(struct sh_session *s, size_t bytes, uint8_
     }
 }
 
+/* The next n bytes of a tensor, which lie in the ring, on their way to the device. */
+static enum shoal_status write_piece(struct sh_session *s, struct span *at, uint8_t *piece,
+                                     size_t n, struct shoal_error *err)
+{
+    sh_ticket t;
+    enum shoal_status st =
+        sh_queue_write(s->queue, at->where->buffer, at->offset, piece, n, &t, err);
+
+    if (st) return st;
+    if (t != 0) {
+        sh_staging_commit(&s->staging, piece, n, t);
+        s->last = t;
+    }
+    at->offset += n;
+    return SHOAL_OK;
+}
+
+static size_t piece_of(uint64_t left)
+{
+    return left < SH_STAGING_PIECE_BYTES ? (size_t)left : SH_STAGING_PIECE_BYTES;
+}
+
+/* ---- data in, and the cache -----------------------------------------------------------------*/
+
+/* Where the bytes of the request begin, as the client counts. */
+static uint64_t address_of(const struct sh_session *s)
+{
+    return s->rq.tensor.data + s->rq.offset;
+}
+
+/* Remember that the cache lacks these bytes; a SET of them may follow. */
+static void remember_asked(struct sh_session *s)
+{
+    s->asked[s->n_asked++ % SH_SESSION_ASKED_MAX] =
+        (struct session_asked){.address = address_of(s), .hash = s->rq.hash};
+}
+
+/* Only what was asked for a moment ago is stored, and only under that hash. */
+static struct sh_cache_put *begin_put(const struct sh_session *s, uint64_t bytes)
+{
+    const unsigned n = s->n_asked < SH_SESSION_ASKED_MAX ? s->n_asked : SH_SESSION_ASKED_MAX;
+    const uint64_t address = address_of(s);
+
+    if (s->rq.value == 0 || !s->server->cache) return NULL;
+    for (unsigned i = 1; i <= n; i++) {
+        const struct session_asked *a = &s->asked[(s->n_asked - i) % SH_SESSION_ASKED_MAX];
+        if (a->address == address) return sh_cache_put_begin(s->server->cache, a->hash, bytes);
+    }
+    return NULL;
+}
+
+static void end_put(struct sh_session *s, struct sh_cache_put *put, enum shoal_status st)
+{
+    if (st) {
+        sh_cache_put_abort(put);
+    } else if (!sh_cache_put_end(put) && sh_server_may_log(s->server)) {
+        sh_log(SH_LOG_WARN, "ggmlrpc", "%s: bytes for the cache do not have the hash announced",
+               s->stream->peer);
+    }
+}
+
 enum shoal_status sh_session_set_tensor(struct sh_session *s, uint64_t size,
                                         struct shoal_error *err)
 {
     uint64_t left = size - SH_WIRE_SET_BYTES;
+    struct sh_cache_put *put = NULL;
     struct span at;
     enum shoal_status st = locate_part(s, left, &at, err);
 
+    if (!st) put = begin_put(s, left);
     while (!st && left > 0) {
-        const size_t n = left < SH_STAGING_PIECE_BYTES ? (size_t)left : SH_STAGING_PIECE_BYTES;
+        const size_t n = piece_of(left);
         struct sh_pace pace;
         uint8_t *piece;
-        sh_ticket t;
         st = staging_room(s, n, &piece, err);
         if (st) break;
         pace = sh_session_pace(s);
         st = sh_session_receive(s, piece, n, &pace, err);
-        if (st) break;
-        st = sh_queue_write(s->queue, at.where->buffer, at.offset, piece, n, &t, err);
-        if (st) break;
-        if (t != 0) {
-            sh_staging_commit(&s->staging, piece, n, t);
-            s->last = t;
-        }
-        at.offset += n;
+        if (!st) st = write_piece(s, &at, piece, n, err);
+        if (!st)
+            sh_cache_put_bytes(put, piece, n); // nobody reuses the piece before this thread does
         left -= n;
     }
+    end_put(s, put, st);
     return st;
 }
 
-/* There is no cache of tensors: the answer is always "send it". */
+/* Write the entry of the hash to the tensor.  Not *found: there is none, or it was damaged, and
+ * what is in the tensor now is to be sent. */
+static enum shoal_status write_cached(struct sh_session *s, struct span at, uint64_t bytes_max,
+                                      bool *found, struct shoal_error *err)
+{
+    struct sh_cache_entry e;
+    enum shoal_status st = SHOAL_OK;
+    bool whole = true;
+
+    *found = false;
+    if (!s->server->cache || !sh_cache_find(s->server->cache, s->rq.hash, bytes_max, &e)) return st;
+    while (!st && whole && e.at < e.bytes) {
+        const size_t n = piece_of(e.bytes - e.at);
+        uint8_t *piece;
+        st = staging_room(s, n, &piece, err);
+        if (st) break;
+        whole = sh_cache_read(&e, piece, n);
+        if (whole) st = write_piece(s, &at, piece, n, err);
+    }
+    if (st) {
+        sh_cache_entry_close(&e);
+        return st;
+    }
+    *found = sh_cache_read_end(s->server->cache, &e);
+    if (*found) s->cache_bytes += e.bytes;
+    return SHOAL_OK;
+}
+
 enum shoal_status sh_session_set_tensor_hash(struct sh_session *s, uint64_t size,
                                              struct shoal_error *err)
 {
-    const struct sh_wire_answer a = {.result = 0};
+    struct sh_wire_answer a = {.result = 0};
     struct span at;
+    bool found = false;
     enum shoal_status st = locate_part(s, 0, &at, err);
 
     (void)size;
+    if (!st) st = write_cached(s, at, at.bytes - s->rq.offset, &found, err);
     if (st) return st;
+    if (!found && s->server->cache) remember_asked(s);
+    a.result = found;
     return sh_session_answer(s, &a, err);
 }
 
