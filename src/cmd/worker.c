@@ -1,10 +1,12 @@
 /* cmd/worker.c - `shoal worker`: offer this machine's processor to RPC clients. */
 #include <stdio.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include <shoal/version.h>
 
+#include "base/mem.h"
 #include "cmd/args.h"
 #include "cmd/commands.h"
 #include "cmd/console.h"
@@ -18,6 +20,9 @@ struct worker_options {
     const char *listen, *host;
     int64_t port;
     uint64_t memory;
+    const char *cache;
+    uint64_t cache_bytes;
+    bool cache_here, no_cache;
     int64_t n_threads;
     bool insecure, verbose;
     int log_level, log_format;
@@ -57,6 +62,30 @@ static const struct sh_arg args[] = {
      .min = 1,
      .max = 1e15,
      .help = "most memory for all clients together, such as 16G (default: what is free)"},
+    {.kind = SH_ARG_TEXT,
+     .names = "--cache",
+     .value = "DIR",
+     .at = AT(cache),
+     .help =
+         "keep large weights in this directory, so that they cross the network once; for "
+         "clients that trust each other, because one can give another false weights; llama.cpp's "
+         "own can be used (default: none are kept)"},
+    {.kind = SH_ARG_FLAG,
+     .names = "-c",
+     .at = AT(cache_here),
+     .help = "the same in $XDG_CACHE_HOME/shoal/rpc or ~/.cache/shoal/rpc"},
+    {.kind = SH_ARG_FLAG,
+     .names = "--no-cache",
+     .at = AT(no_cache),
+     .help = "keep none, whatever was said before"},
+    {.kind = SH_ARG_BYTES,
+     .names = "--cache-size",
+     .value = "SIZE",
+     .at = AT(cache_bytes),
+     .min = 1,
+     .max = 1e15,
+     .help =
+         "most bytes to keep; the oldest make room (default: a fifth of what the disk has free)"},
     {.kind = SH_ARG_INT,
      .names = "-t --threads",
      .value = "N",
@@ -84,7 +113,6 @@ static const struct sh_arg args[] = {
      .names = "-d --device",
      .value = "LIST",
      .help = "the one device here is the processor"},
-    {.kind = SH_ARG_NOTE, .names = "-c --cache", .help = "weights come over the network each time"},
 };
 
 static const struct sh_command command = {
@@ -98,12 +126,37 @@ static const struct sh_command command = {
     .n_args = sizeof args / sizeof args[0],
 };
 
-static int parse(struct worker_options *o, char joined[320], int argc, char **argv)
+/* Where the cache is; `home` has room for the name of the usual place. */
+static int place_cache(struct worker_options *o, char home[4096])
+{
+    const char *base = getenv("XDG_CACHE_HOME"), *below = "/shoal/rpc";
+
+    if (o->cache && o->cache_here) return sh_usage_error(&command, "--cache and -c are two places");
+    if (o->cache_bytes && !o->cache && !o->cache_here)
+        return sh_usage_error(&command, "--cache-size goes with --cache or -c");
+    if (o->no_cache) o->cache = NULL;
+    if (o->no_cache || !o->cache_here) return SH_PARSED;
+    if (!base || base[0] != '/') {
+        base = getenv("HOME");
+        below = "/.cache/shoal/rpc";
+    }
+    if (!base || base[0] != '/')
+        return sh_usage_error(&command, "-c: neither XDG_CACHE_HOME nor HOME names a directory; "
+                                        "give --cache DIR");
+    const int n = snprintf(home, 4096, "%s%s", base, below);
+    if (n < 0 || n >= 4096) return sh_usage_error(&command, "-c: the path is too long");
+    o->cache = home;
+    return SH_PARSED;
+}
+
+static int parse(struct worker_options *o, char joined[320], char home[4096], int argc, char **argv)
 {
     int code;
 
     *o = (struct worker_options){.port = -1, .log_level = 2};
     code = sh_args_parse(&command, o, argc, argv);
+    if (code != SH_PARSED) return code;
+    code = place_cache(o, home);
     if (code != SH_PARSED) return code;
     if (o->verbose && o->log_level < 3) o->log_level = 3;
     if (o->listen && (o->host || o->port >= 0))
@@ -188,6 +241,25 @@ static void log_start(const char *device, const char *address,
                   limits->connections_max, limits->per_address_max);
 }
 
+static void log_cache(const char *dir, struct sh_ggmlrpc_server *server, bool insecure)
+{
+    struct sh_cache_stats now;
+
+    sh_ggmlrpc_server_cache_stats(server, &now);
+    const struct sh_log_field fields[] = {
+        sh_log_text("event", NULL, "cache"), sh_log_text("directory", NULL, dir),
+        sh_log_count("entries", NULL, now.n_entries), sh_log_bytes("bytes", NULL, now.bytes),
+        sh_log_bytes("bytes_max", NULL, now.bytes_max)};
+    sh_log_fields(SH_LOG_INFO, "worker", fields, sizeof fields / sizeof fields[0],
+                  "cache: %s, %llu entries, %s of at most %s", dir,
+                  (unsigned long long)now.n_entries, sh_show_bytes((double)now.bytes).text,
+                  sh_show_bytes((double)now.bytes_max).text);
+    if (insecure)
+        sh_log(
+            SH_LOG_WARN, "worker",
+            "whoever reaches this address can give other clients false weights through the cache");
+}
+
 static void log_stop(struct sh_ggmlrpc_server *server)
 {
     struct sh_ggmlrpc_server_stats stats;
@@ -216,6 +288,7 @@ static enum shoal_status tell_ready(const struct worker_options *o,
     if (o->insecure)
         sh_log(SH_LOG_WARN, "worker",
                "no passwords, no encryption: whoever reaches this address can use it");
+    if (o->cache) log_cache(o->cache, server, o->insecure);
     sh_worker_address(sh_ggmlrpc_server_address(server), address);
     const int n = snprintf(line, sizeof line, "ready: shoal run --rpc %s\n", address);
     return sh_write_all(STDOUT_FILENO, "stdout", (struct sh_str){line, (size_t)n}, err);
@@ -227,6 +300,8 @@ static enum shoal_status serve(const struct worker_options *o, struct shoal_erro
                                        .memory_max = o->memory};
     struct sh_ggmlrpc_server_options opt = {.listen = o->listen,
                                             .allow_remote = o->insecure,
+                                            .cache_dir = o->cache,
+                                            .cache_bytes_max = o->cache_bytes,
                                             // Buffers may not take what graphs need to work in.
                                             .memory_max = (size_t)(o->memory - o->memory / 16)};
     struct sh_ggmlrpc_server *server = NULL;
@@ -253,15 +328,16 @@ int sh_cmd_worker(int argc, char **argv)
 {
     struct worker_options o;
     struct shoal_error err = SHOAL_ERROR_INIT;
-    char joined[320];
+    char joined[320], home[4096];
     enum shoal_status st;
     int code;
 
     sh_console_begin("worker", true, sh_console_wants_json(argc, argv));
-    code = parse(&o, joined, argc, argv);
+    code = parse(&o, joined, home, argc, argv);
 
     if (code == SH_PARSED) code = check_address(&o, argc, argv);
     if (code != SH_PARSED) return code;
+    sh_mem_give_back();
     sh_console_log((enum sh_log_level)o.log_level);
     st = serve(&o, &err);
     if (sh_interrupted() && (!st || st == SHOAL_ERR_CANCELLED)) return 0;
