@@ -205,14 +205,16 @@ enum shoal_status link_call(struct link *l, struct link_request *r, struct sh_wi
 
 /* ---- sending --------------------------------------------------------------------------------*/
 
-/* Take requests off the list of posted ones; runs and answered ones are awaited from now on.
- * Silent ones are chained into *silent. */
+/* Take requests off the list of posted ones; runs and answered ones are awaited from now on.  An
+ * answered one ends the batch: a batch is marked as sent when all of it is, and until then nobody
+ * reads the answer.  A server that is busy sending it would not read what comes behind. */
 static int take_batch(struct link *l, struct link_request **batch, struct iovec *v, int *n_iov)
 {
+    bool ended = false;
     int n = 0;
 
     *n_iov = 0;
-    while (l->out && n < BATCH_REQUESTS) {
+    while (l->out && n < BATCH_REQUESTS && !ended) {
         struct link_request *r = l->out;
         l->out = r->next;
         if (!l->out) l->out_end = &l->out;
@@ -222,6 +224,7 @@ static int take_batch(struct link *l, struct link_request **batch, struct iovec 
             *l->awaiting_end = r;
             l->awaiting_end = &r->next;
         }
+        ended = link_is_answered(r);
         batch[n++] = r;
         v[(*n_iov)++] = (struct iovec){.iov_base = r->head, .iov_len = r->head_bytes};
         if (r->payload_bytes > 0) {

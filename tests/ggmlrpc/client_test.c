@@ -433,6 +433,40 @@ static void client__a_server_that_stops_reading_times_out(void **state)
     sh_free(data);
 }
 
+HOOK(holds_the_first_write)
+{
+    UNUSED;
+    if (c == SH_WIRE_SET_TENSOR && sc->step++ == 0) scripted_hold(sc);
+    return SCRIPTED_DEFAULT;
+}
+
+/* A server that sends a large answer reads nothing meanwhile, so the answer must be taken while
+ * data behind its question is still on the way. */
+static void client__large_answers_and_large_data_pass_each_other(void **state)
+{
+    struct shoal_error err = SHOAL_ERROR_INIT;
+    const size_t bytes = (size_t)1 << 20; // more than the stream holds
+    uint8_t *data = sh_calloc(bytes, 1), *back = sh_calloc(bytes, 1);
+    struct sh_buffer *b;
+    sh_ticket t;
+    struct rig r;
+
+    (void)state;
+    rig_open(&r, holds_the_first_write, &g_opt);
+    assert_int_equal(sh_buffer_alloc(r.device, &b, bytes, SH_BUFFER_WEIGHTS, &err), SHOAL_OK);
+    // The second write keeps the sender busy, so the read and the third are handed over together.
+    assert_int_equal(sh_queue_write(r.queue, b, 0, data, bytes, NULL, &err), SHOAL_OK);
+    assert_int_equal(sh_queue_write(r.queue, b, 0, data, bytes, NULL, &err), SHOAL_OK);
+    assert_int_equal(sh_queue_read(r.queue, b, 0, back, bytes, NULL, &err), SHOAL_OK);
+    assert_int_equal(sh_queue_write(r.queue, b, 0, data, bytes, &t, &err), SHOAL_OK);
+    scripted_let_go(&r.sc);
+    if (sh_queue_wait(r.queue, t, SOON_NS, &err)) fail_msg("%s", err.message);
+    sh_buffer_free(b);
+    rig_close(&r);
+    sh_free(data);
+    sh_free(back);
+}
+
 static void client__a_wait_that_runs_out_leaves_the_ticket_live(void **state)
 {
     struct sh_ggmlrpc_options opt = {.step_ns = 60 * SH_SECOND, .quiesce_ns = 20 * SH_MS};
@@ -706,6 +740,7 @@ int main(void)
         cmocka_unit_test(client__a_wrong_server_is_a_status),
         cmocka_unit_test(client__bytes_that_nobody_asked_for_are_noticed),
         cmocka_unit_test(client__a_server_that_stops_reading_times_out),
+        cmocka_unit_test(client__large_answers_and_large_data_pass_each_other),
         cmocka_unit_test(client__a_wait_that_runs_out_leaves_the_ticket_live),
         cmocka_unit_test(client__a_refused_copy_poisons_its_queue_until_reset),
         cmocka_unit_test(client__a_token_is_one_round_trip),
