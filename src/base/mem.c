@@ -12,6 +12,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "base/error.h"
 #include "base/sanitize_priv.h"
@@ -148,6 +151,17 @@ char *sh_strdup(const char *s)
 
     if (copy) memcpy(copy, s, len + 1);
     return copy;
+}
+
+/* glibc's heap learns from the first large block that is freed to keep blocks of up to 32 MB, in
+ * as many heaps as eight per core.  Set values stop the learning. */
+void sh_mem_give_back(void)
+{
+#ifdef __GLIBC__
+    (void)mallopt(M_ARENA_MAX, 4);
+    (void)mallopt(M_MMAP_THRESHOLD, (int)LAZY_ZERO_BYTES); // larger ones are mappings of their own
+    (void)mallopt(M_TRIM_THRESHOLD, 128 * 1024);
+#endif
 }
 
 size_t sh_mem_live_bytes(void)

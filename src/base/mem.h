@@ -22,6 +22,10 @@ void *sh_realloc_array(void *p, size_t n, size_t bytes);
 void sh_free(void *p); /* accepts NULL */
 char *sh_strdup(const char *s);
 
+/* For processes that live long and hold much only now and then: freed memory goes back to the
+ * system soon, however many threads had it.  Before other threads start. */
+void sh_mem_give_back(void);
+
 /* Bytes in live blocks now, and at most so far. */
 size_t sh_mem_live_bytes(void);
 size_t sh_mem_peak_bytes(void);
