@@ -1,10 +1,5 @@
 /* Fuzz target: any bytes as a GGUF model.  Whatever opens must be readable to its last byte and
  * describable in both forms.
- *
- * Built by hand from the root of the tree, then run over tests/fuzz/corpus/gguf:
- *   clang -g -O1 -fsanitize=fuzzer,address,undefined -std=c11 -D_GNU_SOURCE -Isrc -Iinclude \
- *     tests/fuzz/gguf_fuzz.c src/tensor/dtype.c $(ls src/base/[a-z]*.c src/gguf/[a-z]*.c |
- *     grep -v _test.c) -o gguf_fuzz -lm -lpthread
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -15,21 +10,27 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/* Every byte must be there. */
+static void touch(const void *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        (void)((const volatile uint8_t *)p)[i];
+}
+
 static void check(const struct sh_gguf *g)
 {
     struct sh_gguf_strings it;
     struct sh_buf out = SH_BUF_INIT;
-    volatile uint64_t sum = 0;
     struct sh_str s;
 
     for (size_t i = 0; i < sh_gguf_n_values(g); i++) {
         it = sh_gguf_strings_over(sh_gguf_value(g, i));
         while (sh_gguf_strings_next(&it, &s))
-            sum += sh_hash_bytes(s.ptr, s.len);
+            touch(s.ptr, s.len);
     }
     for (size_t i = 0; i < sh_gguf_n_tensors(g); i++) {
         const struct sh_gguf_tensor *t = sh_gguf_tensor(g, i);
-        sum += sh_hash_bytes(t->data, t->data_bytes);
+        touch(t->data, t->data_bytes);
         if (sh_gguf_find_tensor(g, t->name) != t) abort();
     }
     if (sh_gguf_describe(g, SH_DESCRIBE_TEXT, &out, NULL)) abort();
