@@ -1,0 +1,319 @@
+/* tests/sim/fate.c - see fate.h. */
+#include "sim/fate.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "engine/engine.h"
+#include "ggmlrpc/server.h"
+#include "sim/sched.h"
+#include "sim/world_cast.h"
+
+enum { HOST_NODE = 10, WORKER_NODE = 1 };
+
+static const struct {
+    const char *name, *text;
+    bool of_link;
+} KIND[FATE_KIND_COUNT] = {
+#define X(name, link, text) {#name, text, link},
+    FATE_KINDS(X)
+#undef X
+};
+
+/* ---- drawing -------------------------------------------------------------------------------- */
+
+/* Between a and b, equally likely in every decade. */
+static double draw_log(double a, double b)
+{
+    return a * pow(b / a, sim_random(1u << 20) / (double)(1 << 20));
+}
+
+static int64_t draw_ns(double a_ms, double b_ms)
+{
+    return (int64_t)(draw_log(a_ms, b_ms) * SH_MS);
+}
+
+static void draw_shape(struct net_shape *s)
+{
+    static const uint32_t partial[] = {0, 30, 300, 800};
+
+    *s = (struct net_shape){.delay_ns = draw_ns(0.01, 30),
+                            .bytes_per_ns = draw_log(0.01, 10), // 10 MB/s to 10 GB/s
+                            .buffer_bytes = (size_t)draw_log(600, 200000),
+                            .segment_max = (size_t)draw_log(200, 65536),
+                            .partial = partial[sim_random(4)]};
+    if (sim_chance(512)) s->jitter_ns = 1 + s->delay_ns / 2;
+    // What fits into the buffer passes once per delay: 300 kB/s at least.
+    const size_t least = (size_t)(s->delay_ns + s->jitter_ns) * 3 / 10000;
+    if (s->buffer_bytes < least) s->buffer_bytes = least;
+}
+
+static void draw_layers(struct cast_host *h)
+{
+    const int n = h->n_servers + (h->with_local ? 1 : 0);
+
+    for (int i = 0; i < WORLD_LAYERS; i++)
+        h->layers[sim_random((uint32_t)n)]++;
+}
+
+static void draw_host(struct cast *c, struct cast_host *h)
+{
+    const int first = (int)sim_random((uint32_t)c->fate.n_workers);
+
+    *h = (struct cast_host){.prompt = (int)sim_random(WORLD_PROMPTS),
+                            .with_local = sim_chance(300),
+                            .rows_max = 1 + (int64_t)sim_random(40),
+                            .step_ns = draw_ns(800, 6000),
+                            .wait_ns = sim_chance(512) ? draw_ns(0.1, 500) : 0};
+    h->n_servers = 1 + (int)sim_random((uint32_t)c->fate.n_workers);
+    for (int i = 0; i < h->n_servers; i++)
+        h->worker[i] = (first + i) % c->fate.n_workers;
+    draw_layers(h);
+}
+
+/* Where in the traffic of a link something happens: in the greeting, while loading, in the steps.
+ */
+static uint64_t draw_byte(const struct cast *c, bool up)
+{
+    const uint64_t all = up ? c->model->up_bytes : c->model->down_bytes;
+    const uint64_t first = up ? 300 : 100;
+
+    if (sim_chance(200)) return sim_random((uint32_t)first);
+    if (sim_chance(512)) return all - sim_random((uint32_t)(all / 4));
+    return sim_random((uint32_t)(all + all / 8));
+}
+
+static void draw_fault(struct cast *c, struct fault *f)
+{
+    *f = (struct fault){.world = c,
+                        .kind = (enum fate_kind)sim_random(FATE_KIND_COUNT),
+                        .host = (int)sim_random((uint32_t)c->fate.n_hosts),
+                        .at_byte = sim_chance(600),
+                        .up = sim_chance(512),
+                        .number = 1 + sim_random(8)};
+    const struct cast_host *h = &c->host[f->host];
+
+    f->worker = h->worker[sim_random((uint32_t)h->n_servers)];
+    f->byte = draw_byte(c, f->up);
+    f->after_ns = sim_chance(200) ? 0 : draw_ns(0.1, 4000);
+    f->lasts_ns = sim_chance(300) ? SIM_NEVER : draw_ns(1, 15000);
+    if (f->kind == FATE_SLOW && f->lasts_ns == SIM_NEVER) f->lasts_ns = 20 * SH_SECOND;
+    if (f->kind == FATE_MEMORY) f->number = (uint32_t)draw_log(1, 3000);
+    if (f->kind == FATE_THREAD || f->kind == FATE_MEMORY) c->fate.scarce = true;
+    if (f->kind == FATE_CANCEL) c->host[f->host].n_cancels++;
+}
+
+void fate_draw(struct cast *c)
+{
+    static const int how_many[] = {0, 1, 1, 1, 1, 2, 2, 3};
+    struct fate *f = &c->fate;
+
+    *f = (struct fate){.n_workers = 1 + (int)sim_random(3),
+                       .n_hosts = 1 + (int)sim_chance(300),
+                       .worker_threads = sim_chance(150) ? 2 : 1,
+                       .graph_ns = sim_chance(300) ? draw_ns(1000, 8000) : 0};
+    draw_shape(&f->shape);
+    for (int i = 0; i < f->n_hosts; i++)
+        draw_host(c, &c->host[i]);
+    f->n_faults = how_many[sim_random(8)];
+    for (int i = 0; i < f->n_faults; i++)
+        draw_fault(c, &f->fault[i]);
+}
+
+void fate_draw_nothing(struct cast *c)
+{
+    c->fate = (struct fate){
+        .n_workers = 2,
+        .n_hosts = 1,
+        .worker_threads = 1,
+        .shape = {
+            .delay_ns = SH_MS, .bytes_per_ns = 1, .buffer_bytes = 100000, .segment_max = 65536}};
+    c->host[0] = (struct cast_host){.n_servers = 2,
+                                    .worker = {0, 1},
+                                    .layers = {2, 1},
+                                    .rows_max = 16,
+                                    .step_ns = 5 * SH_SECOND,
+                                    .prompt = 1};
+}
+
+/* ---- striking ------------------------------------------------------------------------------- */
+
+static void end_worker(struct cast_worker *w, bool kill)
+{
+    sim_freeze(w->proc, false);
+    sim_freeze_named(w->proc, "shoal-cpu", false);
+    if (kill) net_kill(w->proc);
+    w->gone = true;
+    if (w->server) sh_ggmlrpc_server_stop(w->server);
+}
+
+/* The fault passes; a worker that is gone comes back, once its port is free. */
+static void pass(void *self, int64_t proc, int64_t unused)
+{
+    struct fault *f = self;
+    struct cast *c = f->world;
+    struct cast_worker *w = cast_worker(c, f->worker);
+
+    (void)unused;
+    if (c->over) return;
+    sim_say("%s is over", KIND[f->kind].name);
+    if (f->kind == FATE_PULL) net_mend(HOST_NODE + f->host, WORKER_NODE + f->worker);
+    if (f->kind == FATE_REFUSE) net_refuse(WORKER_NODE + f->worker, false);
+    if (f->kind == FATE_IGNORE) net_ignore(WORKER_NODE + f->worker, false);
+    if (f->kind == FATE_FILES) net_no_descriptors(WORKER_NODE + f->worker, false);
+    if (w->proc != (int)proc) return;
+    if (f->kind == FATE_STOP) sim_freeze(w->proc, false);
+    if (f->kind == FATE_SLOW) sim_freeze_named(w->proc, "shoal-cpu", false);
+    if (f->kind == FATE_KILL || (f->kind == FATE_TERM && w->ended)) cast_start_worker(c, f->worker);
+}
+
+static void cancel_host(struct cast_host *h)
+{
+    if (h->engine) sh_engine_cancel(h->engine);
+}
+
+static void strike(void *self, int64_t unused)
+{
+    struct fault *f = self;
+    struct cast *c = f->world;
+    struct cast_worker *w = cast_worker(c, f->worker);
+    struct cast_host *h = &c->host[f->host];
+    const int host = HOST_NODE + f->host, worker = WORKER_NODE + f->worker;
+
+    (void)unused;
+    if (c->over || f->struck) return;
+    f->struck = true;
+    sim_note(KIND[f->kind].name, f->worker, f->host);
+    sim_say("%s: %s (worker %d, host %d)", KIND[f->kind].name, KIND[f->kind].text, f->worker,
+            f->host);
+    if (f->kind == FATE_KILL || f->kind == FATE_TERM) end_worker(w, f->kind == FATE_KILL);
+    if (f->kind == FATE_STOP && !w->gone) sim_freeze(w->proc, true);
+    if (f->kind == FATE_SLOW && !w->gone) sim_freeze_named(w->proc, "shoal-cpu", true);
+    if (f->kind == FATE_PULL) net_pull(host, worker);
+    if (f->kind == FATE_RESET) net_reset(host, worker);
+    if (f->kind == FATE_CORRUPT) net_corrupt(host, worker, f->up);
+    if (f->kind == FATE_REFUSE) net_refuse(worker, true);
+    if (f->kind == FATE_IGNORE) net_ignore(worker, true);
+    if (f->kind == FATE_FILES) net_no_descriptors(worker, true);
+    if (f->kind == FATE_THREAD) sim_refuse_thread(f->up ? w->proc : h->proc, (int)f->number);
+    if (f->kind == FATE_MEMORY) sh_mem_fail_after(f->number);
+    if (f->kind == FATE_CANCEL) cancel_host(h);
+    if (f->lasts_ns != SIM_NEVER) sim_at(sim_now() + f->lasts_ns, pass, f, w->proc, 0);
+}
+
+static void strike_in_time(void *self, int64_t a, int64_t b)
+{
+    (void)b;
+    strike(self, a);
+}
+
+void fate_begin(struct cast *c)
+{
+    for (int i = 0; i < c->fate.n_faults; i++) {
+        struct fault *f = &c->fate.fault[i];
+        sim_say("to come: %s, worker %d, host %d, %s %lld", KIND[f->kind].name, f->worker, f->host,
+                f->at_byte ? f->up ? "at byte up" : "at byte down" : "after us",
+                f->at_byte ? (long long)f->byte : (long long)f->after_ns / 1000);
+        if (f->at_byte) {
+            net_trap(HOST_NODE + f->host, WORKER_NODE + f->worker, f->up, f->byte, strike, f, 0);
+        } else {
+            sim_at(sim_now() + f->after_ns, strike_in_time, f, 0, 0);
+        }
+    }
+}
+
+void fate_end(struct cast *c)
+{
+    c->over = true;
+    sh_mem_fail_after(-1);
+    for (int i = 0; i < c->n_procs; i++) {
+        sim_freeze(i, false);
+        sim_freeze_named(i, "shoal-cpu", false);
+        sim_refuse_thread(i, 0);
+    }
+    for (int i = 0; i < c->fate.n_workers; i++) {
+        struct cast_worker *w = cast_worker(c, i);
+        net_refuse(WORKER_NODE + i, false);
+        net_ignore(WORKER_NODE + i, false);
+        net_no_descriptors(WORKER_NODE + i, false);
+        // A cable may stay out for good: then keep-alive must find out.
+        for (int k = 0; k < c->fate.n_hosts; k++)
+            if (sim_chance(512)) net_mend(HOST_NODE + k, WORKER_NODE + i);
+        if (!w->gone && !w->ended) continue;
+        while (!w->ended)
+            sim_sleep(10 * SH_MS);
+        cast_start_worker(c, i);
+    }
+}
+
+/* ---- excuses -------------------------------------------------------------------------------- */
+
+static bool uses(const struct cast_host *h, int worker)
+{
+    for (int i = 0; i < h->n_servers; i++)
+        if (h->worker[i] == worker) return true;
+    return false;
+}
+
+static bool strikes(const struct fault *f, const struct cast_host *h)
+{
+    return f->struck && uses(h, f->worker) && (!KIND[f->kind].of_link || f->host == h->index);
+}
+
+bool fate_concerns(const struct cast *c, const struct cast_host *h, int worker)
+{
+    for (int i = 0; i < c->fate.n_faults; i++) {
+        const struct fault *f = &c->fate.fault[i];
+        if (strikes(f, h) && f->worker == worker && f->kind != FATE_CANCEL) return true;
+    }
+    return false;
+}
+
+bool fate_corrupts(const struct cast *c)
+{
+    for (int i = 0; i < c->fate.n_faults; i++) {
+        if (c->fate.fault[i].struck && c->fate.fault[i].kind == FATE_CORRUPT) return true;
+    }
+    return false;
+}
+
+int64_t fate_lasted(const struct cast *c, const struct cast_host *h)
+{
+    int64_t sum = 0;
+
+    for (int i = 0; i < c->fate.n_faults; i++) {
+        const struct fault *f = &c->fate.fault[i];
+        if (strikes(f, h) && f->lasts_ns != SIM_NEVER) sum += f->lasts_ns;
+    }
+    return sum;
+}
+
+bool fate_harmless(const struct cast *c, const struct cast_host *h)
+{
+    int64_t patience = h->step_ns < 4 * SH_SECOND ? h->step_ns : 4 * SH_SECOND;
+
+    if (c->fate.graph_ns > 0 && c->fate.graph_ns < patience) patience = c->fate.graph_ns;
+    for (int i = 0; i < c->fate.n_faults; i++) {
+        const struct fault *f = &c->fate.fault[i];
+        if (!strikes(f, h) || f->kind == FATE_CANCEL) continue;
+        if (f->kind != FATE_STOP && f->kind != FATE_SLOW && f->kind != FATE_PULL &&
+            f->kind != FATE_IGNORE && f->kind != FATE_FILES) {
+            return false;
+        }
+        if (f->lasts_ns == SIM_NEVER) return false;
+    }
+    return fate_lasted(c, h) < patience / 3;
+}
+
+int64_t fate_allowance(const struct cast *c, const struct cast_host *h)
+{
+    const int64_t step = h->step_ns > 5 * SH_SECOND ? h->step_ns : 5 * SH_SECOND;
+    int64_t sum = 15 * SH_SECOND + fate_lasted(c, h); // undisturbed, on the slowest links
+
+    for (int i = 0; i < c->fate.n_faults; i++) {
+        if (strikes(&c->fate.fault[i], h)) sum += step + 3 * SH_SECOND;
+    }
+    return sum;
+}

@@ -1,0 +1,76 @@
+/* tests/sim/fate.h - what a seed decides: machines, links, faults; and what they excuse. */
+#ifndef TESTS_SIM_FATE_H
+#define TESTS_SIM_FATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "sim/net.h"
+
+enum { FATE_FAULTS_MAX = 4 };
+
+/* name, whether it concerns one host's link only, what it is */
+#define FATE_KINDS(X)                                                                              \
+    X(KILL, false, "the worker dies, connections are reset")                                       \
+    X(TERM, false, "the worker is told to end")                                                    \
+    X(STOP, false, "the worker's process stands still")                                            \
+    X(SLOW, false, "the worker's device computes for long")                                        \
+    X(PULL, true, "nothing passes between host and worker")                                        \
+    X(RESET, true, "connections between host and worker are reset")                                \
+    X(CORRUPT, true, "a byte between host and worker changes")                                     \
+    X(REFUSE, false, "the worker's machine refuses connections")                                   \
+    X(IGNORE, false, "the worker's machine does not answer connections")                           \
+    X(FILES, false, "the worker has no descriptors")                                               \
+    X(THREAD, false, "a thread of worker or host cannot be started")                               \
+    X(MEMORY, false, "an allocation fails, somewhere")                                             \
+    X(CANCEL, true, "the host's user cancels, then goes on")
+
+enum fate_kind {
+#define X(name, link, text) FATE_##name,
+    FATE_KINDS(X)
+#undef X
+        FATE_KIND_COUNT
+};
+
+struct cast;
+struct cast_host;
+
+struct fault {
+    struct cast *world;
+    enum fate_kind kind;
+    int worker, host; /* indices */
+    bool at_byte, up; /* strikes at a byte of the link, else at a time */
+    uint64_t byte;
+    int64_t after_ns, lasts_ns; /* SIM_NEVER: for ever */
+    uint32_t number;            /* which thread or allocation */
+    bool struck;
+};
+
+struct fate {
+    int n_workers, n_hosts;
+    int worker_threads;
+    int64_t graph_ns;
+    struct net_shape shape;
+    struct fault fault[FATE_FAULTS_MAX];
+    int n_faults;
+    bool scarce; /* threads or memory may run out: anybody may fail */
+};
+
+/* Everything that the seed decides beforehand, hosts included. */
+void fate_draw(struct cast *c);
+/* Two workers, one host, no faults. */
+void fate_draw_nothing(struct cast *c);
+/* From now on faults strike; and no more: all is mended, workers that are gone start again. */
+void fate_begin(struct cast *c);
+void fate_end(struct cast *c);
+
+/* Did a fault strike that can end this host's use of that worker? */
+bool fate_concerns(const struct cast *c, const struct cast_host *h, int worker);
+/* Did nothing strike that may make this host fail? */
+bool fate_harmless(const struct cast *c, const struct cast_host *h);
+bool fate_corrupts(const struct cast *c);
+/* How long the faults of this host lasted, as far as they end; how long it may take in all. */
+int64_t fate_lasted(const struct cast *c, const struct cast_host *h);
+int64_t fate_allowance(const struct cast *c, const struct cast_host *h);
+
+#endif

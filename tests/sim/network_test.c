@@ -1,0 +1,109 @@
+/* tests/sim/network_test.c - hosts and workers on a network that fails in every way a seed can
+ * think of (sim/world.h says what is held against them).
+ * test-options: timeout=300
+ *
+ * SHOAL_SIM_SEED=N runs that seed alone and prints its trace; SHOAL_SIM_SEEDS=A-B runs those.
+ */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "sim/world.h"
+#include "support/models.h"
+
+enum { SEEDS = 100, TWICE_EVERY = 10, SECONDS_MAX = 100 };
+
+static struct world_model g_model;
+static const char *g_program;
+static char g_path[] = "/tmp/shoal_sim_XXXXXX";
+static char g_repeat[512];
+
+/* A seed that spins in real time, where no virtual clock can catch it. */
+static void on_alarm(int sig)
+{
+    static const char text[] = "\nFAILED: no end in real time; again, with its trace: ";
+
+    (void)sig;
+    (void)!write(2, text, sizeof text - 1);
+    (void)!write(2, g_repeat, strlen(g_repeat));
+    (void)!write(2, "\n", 1);
+    _exit(1);
+}
+
+static int make_model(void **state)
+{
+    struct tm_model m;
+    const int fd = mkstemp(g_path);
+
+    (void)state;
+    tm_make(&m, TM_LLAMA, SH_DTYPE_Q4_0, 5);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, m.bytes.ptr, m.bytes.len), m.bytes.len);
+    close(fd);
+    tm_release(&m);
+    (void)signal(SIGALRM, on_alarm);
+    world_prepare(&g_model, g_path);
+    return 0;
+}
+
+static int remove_model(void **state)
+{
+    (void)state;
+    return unlink(g_path);
+}
+
+static void run_seed(uint64_t seed, bool verbose, struct world_result *r)
+{
+    const struct world_options o = {.seed = seed, .verbose = verbose, .repeat = g_repeat};
+
+    (void)snprintf(g_repeat, sizeof g_repeat, "SHOAL_SIM_SEED=%llu %s", (unsigned long long)seed,
+                   g_program);
+    (void)alarm(SECONDS_MAX);
+    world_run(&g_model, &o, r);
+    (void)alarm(0);
+}
+
+static void network__every_seed_ends_well_or_with_one_clear_failure(void **state)
+{
+    const char *one = getenv("SHOAL_SIM_SEED"), *some = getenv("SHOAL_SIM_SEEDS");
+    unsigned long long first = 1, last = SEEDS;
+    int n_hosts = 0, n_good = 0;
+    int64_t longest = 0;
+
+    (void)state;
+    if (one && sscanf(one, "%llu", &first) == 1) last = first;
+    if (some) assert_int_equal(sscanf(some, "%llu-%llu", &first, &last), 2);
+    for (unsigned long long seed = first; seed <= last; seed++) {
+        struct world_result r, again;
+        run_seed(seed, one != NULL, &r);
+        n_hosts += r.n_hosts;
+        n_good += r.n_good;
+        if (r.longest_ns > longest) longest = r.longest_ns;
+        if (seed % TWICE_EVERY != 0 || one) continue;
+        run_seed(seed, false, &again);
+        if (again.hash != r.hash) fail_msg("seed %llu tells two stories", seed);
+    }
+    print_message("%d of %d hosts got their tokens; the longest took %.1f s\n", n_good, n_hosts,
+                  (double)longest / 1e9);
+    if (last - first >= 50) { // faults strike, and not always
+        assert_in_range(n_good, n_hosts / 4, n_hosts - n_hosts / 8);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(network__every_seed_ends_well_or_with_one_clear_failure),
+    };
+
+    (void)argc;
+    g_program = argv[0];
+    return cmocka_run_group_tests(tests, make_model, remove_model);
+}
