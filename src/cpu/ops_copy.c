@@ -1,4 +1,4 @@
-/* cpu/ops_copy.c - ops that move elements: DUP, CPY, CONT, REPEAT, CONCAT.
+/* cpu/ops_copy.c - ops that move elements: DUP, CPY, CONT, REPEAT, CONCAT, PAD.
  *
  * A copy enumerates source and target in logical order, dimension 0 fastest: element n goes to
  * element n, whatever the shapes.  It proceeds in runs that stay inside one row of each.  Between
@@ -226,3 +226,60 @@ static enum shoal_status run_concat(struct sh_cpu_call *c, struct shoal_error *e
 }
 
 const struct sh_cpu_op sh_cpu_op_CONCAT = {.run = run_concat};
+
+/* ---- PAD ------------------------------------------------------------------------------------*/
+
+/* Index of the source that index i of the result shows; -1: outside, where zeros are. */
+static int64_t find_padded(int64_t i, int64_t left, int64_t n, bool wraps)
+{
+    const int64_t at = i - left;
+
+    if (at >= 0 && at < n) return at;
+    if (!wraps) return -1;
+    return (at % n + n) % n; // n > 0: the rule sees to it
+}
+
+static void pad_rows(void *arg, int64_t begin, int64_t end, int thread)
+{
+    const struct sh_cpu_call *c = arg;
+    const struct sh_cpu_tensor *s = &c->src[0], *d = &c->dst;
+    const int32_t *p = c->t->params;
+    const bool wraps = p[2 * SH_MAX_DIMS] != 0;
+    const size_t bytes = sizeof(float);
+
+    (void)thread;
+    for (int64_t row = begin; row < end; row++) {
+        const struct sh_cpu_index at = sh_cpu_index_of(d, row);
+        const int64_t i1 = find_padded(at.i1, p[2], s->ne[1], wraps);
+        const int64_t i2 = find_padded(at.i2, p[4], s->ne[2], wraps);
+        const int64_t i3 = find_padded(at.i3, p[6], s->ne[3], wraps);
+        uint8_t *to = sh_cpu_at(d, at.i1, at.i2, at.i3);
+        if (i1 < 0 || i2 < 0 || i3 < 0) {
+            memset(to, 0, (size_t)d->ne[0] * bytes);
+            continue;
+        }
+        const uint8_t *from = sh_cpu_at(s, i1, i2, i3);
+        for (int64_t i0 = 0; i0 < d->ne[0];) {
+            const int64_t x = find_padded(i0, p[0], s->ne[0], wraps);
+            if (x < 0) { // up to the source, or behind it
+                const int64_t n = i0 < p[0] && p[0] < d->ne[0] ? p[0] - i0 : d->ne[0] - i0;
+                memset(to + (size_t)i0 * bytes, 0, (size_t)n * bytes);
+                i0 += n;
+                continue;
+            }
+            const int64_t n = s->ne[0] - x < d->ne[0] - i0 ? s->ne[0] - x : d->ne[0] - i0;
+            move_units(to + (size_t)i0 * bytes, bytes, from + (size_t)x * s->nb[0], s->nb[0], n,
+                       bytes);
+            i0 += n;
+        }
+    }
+}
+
+static enum shoal_status run_pad(struct sh_cpu_call *c, struct shoal_error *err)
+{
+    (void)err;
+    sh_pool_for(c->pool, sh_cpu_rows(&c->dst), sh_cpu_chunk(c->dst.ne[0]), pad_rows, c);
+    return SHOAL_OK;
+}
+
+const struct sh_cpu_op sh_cpu_op_PAD = {.run = run_pad};

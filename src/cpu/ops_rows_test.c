@@ -276,6 +276,59 @@ static void copy__forms(void **state)
     rig_release(&r);
 }
 
+/* Pads of every kind around [5,3,2,2], rows packed or not. */
+static void check_pad(const int32_t pads[8], bool wraps, bool by_shape, bool turned)
+{
+    const int64_t ne[4] = {5, 3, 2, 2};
+    int32_t params[SH_N_PARAMS] = {0};
+    int64_t all[4];
+    struct rig r;
+    const double *v;
+
+    rig_init(&r, 0, 0, 0);
+    int32_t x = rig_random_leaf(&r, SH_DTYPE_F32, turned ? ne[1] : ne[0], turned ? ne[0] : ne[1],
+                                ne[2], ne[3], &v);
+    if (turned) x = sh_op_node(&r.g, SH_OP_TRANSPOSE, 1, &x, NULL);
+    for (int d = 0; d < 4; d++)
+        all[d] = ne[d] + pads[2 * d] + pads[2 * d + 1];
+    double *want = rig_zeros(all[0] * all[1] * all[2] * all[3]);
+    for (int64_t i = 0; i < all[0] * all[1] * all[2] * all[3]; i++) {
+        int64_t at[4] = {i % all[0], i / all[0] % all[1], i / (all[0] * all[1]) % all[2],
+                         i / (all[0] * all[1] * all[2])};
+        bool inside = true;
+        for (int d = 0; d < 4; d++) {
+            at[d] -= pads[2 * d];
+            if (wraps) at[d] = (at[d] + 4 * ne[d]) % ne[d];
+            inside = inside && at[d] >= 0 && at[d] < ne[d];
+        }
+        const int64_t row = at[3] * ne[2] + at[2];
+        if (inside)
+            want[i] = v[turned ? (row * ne[0] + at[0]) * ne[1] + at[1]
+                               : (row * ne[1] + at[1]) * ne[0] + at[0]];
+    }
+    if (!by_shape) memcpy(params, pads, 8 * sizeof *pads);
+    params[8] = wraps;
+    const struct sh_tensor shape = {.dtype = SH_DTYPE_F32, .ne = {all[0], all[1], all[2], all[3]}};
+    rig_expect(&r, sh_op_shaped(&r.g, SH_OP_PAD, 1, &x, params, &shape), want, 0, 0);
+    sh_free(want);
+    rig_release(&r);
+}
+
+static void copy__pad(void **state)
+{
+    const int32_t cases[][8] = {{0, 3, 0, 0, 0, 0, 0, 0}, {2, 1, 0, 1, 0, 0, 0, 0},
+                                {0, 0, 1, 2, 1, 0, 0, 2}, {9, 7, 4, 5, 1, 1, 2, 2},
+                                {0, 0, 0, 0, 0, 0, 0, 0}, {1, 0, 0, 0, 0, 0, 3, 0}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        for (int way = 0; way < 4; way++)
+            check_pad(cases[i], way & 1, false, way & 2);
+    }
+    check_pad(cases[0], false, true, false); // as peers say it that know no words for it
+    check_pad(cases[0], true, true, true);
+}
+
 static void copy__repeat_and_concat(void **state)
 {
     const int64_t shape[4] = {20, 6, 2, 2};
@@ -509,6 +562,7 @@ int main(void)
         cmocka_unit_test(rows__embed),
         cmocka_unit_test(copy__conversions),
         cmocka_unit_test(copy__forms),
+        cmocka_unit_test(copy__pad),
         cmocka_unit_test(copy__repeat_and_concat),
         cmocka_unit_test(sort__argsort),
         cmocka_unit_test(sort__top),

@@ -141,6 +141,43 @@ bool sh_infer_concat(struct sh_infer *in)
     return true;
 }
 
+/* Peers from before the words were introduced say by the shape alone how much is added, at the end
+ * of each dimension. */
+static bool pads_by_shape(const struct sh_infer *in)
+{
+    for (int i = 0; i < 2 * SH_MAX_DIMS; i++) {
+        if (in->params[i] != 0) return false;
+    }
+    return in->claim != NULL;
+}
+
+bool sh_infer_pad(struct sh_infer *in)
+{
+    const struct sh_tensor *x = in->src[0];
+    const bool by_shape = pads_by_shape(in);
+    const int32_t wraps = in->params[2 * SH_MAX_DIMS];
+
+    if (x->dtype != SH_DTYPE_F32) return sh_infer_refuse_types(in);
+    if (wraps < 0 || wraps > 1) return sh_infer_refuse(in, "wraps is %d", (int)wraps);
+    sh_infer_set_dtype(in, x->dtype);
+    for (int d = 0; d < SH_MAX_DIMS; d++) {
+        const int64_t left = in->params[2 * d];
+        int64_t right = in->params[2 * d + 1];
+        sh_infer_set_dim(in, d, x, d);
+        if (by_shape && in->claim->ne[d] >= 0) right = in->claim->ne[d] - x->ne[d];
+        if (left == 0 && right == 0) continue;
+        if (left < 0 || right < 0 || !sh_dim_fixed(x, d) || (wraps && x->ne[d] == 0)) {
+            return sh_infer_refuse(in, "dimension %d of %lld cannot get %lld and %lld more", d,
+                                   (long long)x->ne[d], (long long)left, (long long)right);
+        }
+        if (right > INT64_MAX - left || left + right > INT64_MAX - x->ne[d]) {
+            return sh_infer_refuse(in, "dimension %d becomes too large", d);
+        }
+        in->out.ne[d] += left + right;
+    }
+    return true;
+}
+
 /* ---- views ----------------------------------------------------------------------------------*/
 
 bool sh_infer_reshape(struct sh_infer *in)

@@ -335,6 +335,48 @@ static void rows__CONCAT(struct rows *r)
     refuses(r, node(r, x, x, NO, NO), "dimension 1");
 }
 
+static void pads(struct rows *r, int d, int32_t left, int32_t right)
+{
+    r->params[2 * d] = left;
+    r->params[2 * d + 1] = right;
+}
+
+static void rows__PAD(struct rows *r)
+{
+    const int32_t a = leaf(r, F32, 8, 3, 2, 1), x = sym(r, F32, T, 1, 8, 0);
+
+    ask(r, F32, 9, 3, 2, 2); // by the shape alone
+    gives(r, node(r, a, NO, NO, NO), F32, -1, 9, 3, 2, 2);
+    ask(r, F32, 7, 3, 2, 1);
+    refuses(r, node(r, a, NO, NO, NO), "cannot get 0 and -1 more");
+    pads(r, 0, 1, 0);
+    pads(r, 3, 2, 3);
+    gives(r, node(r, turned(r, a), NO, NO, NO), F32, -1, 4, 8, 2, 6);
+    pads(r, 0, 0, 4);
+    gives(r, node(r, x, NO, NO, NO), F32, 1, 12, T_MAX, 1, 1);
+    pads(r, 1, 0, 4);
+    refuses(r, node(r, x, NO, NO, NO), "dimension 1");
+    pads(r, 2, -1, 4);
+    refuses(r, node(r, a, NO, NO, NO), "dimension 2");
+    pads(r, 2, 1, INT32_MIN);
+    refuses(r, node(r, a, NO, NO, NO), "dimension 2");
+    pads(r, 0, INT32_MAX, INT32_MAX);
+    pads(r, 1, INT32_MAX, INT32_MAX);
+    pads(r, 2, INT32_MAX, INT32_MAX);
+    refuses(r, node(r, a, NO, NO, NO), "no lawful shape");
+    pads(r, 0, 1, 1);
+    r->params[8] = 2;
+    refuses(r, node(r, a, NO, NO, NO), "wraps is 2");
+    pads(r, 1, 1, 1);
+    r->params[8] = 1;
+    refuses(r, node(r, leaf(r, F32, 8, 0, 2, 1), NO, NO, NO), "dimension 1 of 0");
+    pads(r, 1, 1, 1);
+    refuses(r, node(r, leaf(r, F16, 8, 3, 2, 1), NO, NO, NO), "types");
+    pads(r, 1, 9, 3);
+    r->params[8] = 1;
+    gives(r, node(r, a, NO, NO, NO), F32, -1, 8, 15, 2, 1);
+}
+
 static void rows__CPY(struct rows *r)
 {
     const int32_t x = leaf(r, F32, 32, 4, 1, 1), to = leaf(r, F16, 16, 8, 1, 1);
@@ -648,24 +690,43 @@ static void rows__FLASH_ATTN_EXT(struct rows *r)
 /* ---- every row ------------------------------------------------------------------------------*/
 
 static const struct row_cases ROWS[] = {
-    {SH_OP_NONE, rows__NONE},         {SH_OP_DUP, rows__DUP},
-    {SH_OP_ADD, rows__ADD},           {SH_OP_SUB, rows__SUB},
-    {SH_OP_MUL, rows__MUL},           {SH_OP_DIV, rows__DIV},
-    {SH_OP_ADD_ID, rows__ADD_ID},     {SH_OP_SQR, rows__SQR},
-    {SH_OP_SQRT, rows__SQRT},         {SH_OP_SCALE, rows__SCALE},
-    {SH_OP_CLAMP, rows__CLAMP},       {SH_OP_FILL, rows__FILL},
-    {SH_OP_NORM, rows__NORM},         {SH_OP_RMS_NORM, rows__RMS_NORM},
-    {SH_OP_L2_NORM, rows__L2_NORM},   {SH_OP_UNARY, rows__UNARY},
-    {SH_OP_GLU, rows__GLU},           {SH_OP_SUM_ROWS, rows__SUM_ROWS},
-    {SH_OP_ARGMAX, rows__ARGMAX},     {SH_OP_ARGSORT, rows__ARGSORT},
-    {SH_OP_TOP_K, rows__TOP_K},       {SH_OP_SOFT_MAX, rows__SOFT_MAX},
-    {SH_OP_REPEAT, rows__REPEAT},     {SH_OP_CONCAT, rows__CONCAT},
-    {SH_OP_CPY, rows__CPY},           {SH_OP_CONT, rows__CONT},
-    {SH_OP_RESHAPE, rows__RESHAPE},   {SH_OP_VIEW, rows__VIEW},
-    {SH_OP_PERMUTE, rows__PERMUTE},   {SH_OP_TRANSPOSE, rows__TRANSPOSE},
-    {SH_OP_GET_ROWS, rows__GET_ROWS}, {SH_OP_SET_ROWS, rows__SET_ROWS},
-    {SH_OP_MUL_MAT, rows__MUL_MAT},   {SH_OP_MUL_MAT_ID, rows__MUL_MAT_ID},
-    {SH_OP_ROPE, rows__ROPE},         {SH_OP_FLASH_ATTN_EXT, rows__FLASH_ATTN_EXT},
+    {SH_OP_NONE, rows__NONE},
+    {SH_OP_DUP, rows__DUP},
+    {SH_OP_ADD, rows__ADD},
+    {SH_OP_SUB, rows__SUB},
+    {SH_OP_MUL, rows__MUL},
+    {SH_OP_DIV, rows__DIV},
+    {SH_OP_ADD_ID, rows__ADD_ID},
+    {SH_OP_SQR, rows__SQR},
+    {SH_OP_SQRT, rows__SQRT},
+    {SH_OP_SCALE, rows__SCALE},
+    {SH_OP_CLAMP, rows__CLAMP},
+    {SH_OP_FILL, rows__FILL},
+    {SH_OP_NORM, rows__NORM},
+    {SH_OP_RMS_NORM, rows__RMS_NORM},
+    {SH_OP_L2_NORM, rows__L2_NORM},
+    {SH_OP_UNARY, rows__UNARY},
+    {SH_OP_GLU, rows__GLU},
+    {SH_OP_SUM_ROWS, rows__SUM_ROWS},
+    {SH_OP_ARGMAX, rows__ARGMAX},
+    {SH_OP_ARGSORT, rows__ARGSORT},
+    {SH_OP_TOP_K, rows__TOP_K},
+    {SH_OP_SOFT_MAX, rows__SOFT_MAX},
+    {SH_OP_REPEAT, rows__REPEAT},
+    {SH_OP_CONCAT, rows__CONCAT},
+    {SH_OP_PAD, rows__PAD},
+    {SH_OP_CPY, rows__CPY},
+    {SH_OP_CONT, rows__CONT},
+    {SH_OP_RESHAPE, rows__RESHAPE},
+    {SH_OP_VIEW, rows__VIEW},
+    {SH_OP_PERMUTE, rows__PERMUTE},
+    {SH_OP_TRANSPOSE, rows__TRANSPOSE},
+    {SH_OP_GET_ROWS, rows__GET_ROWS},
+    {SH_OP_SET_ROWS, rows__SET_ROWS},
+    {SH_OP_MUL_MAT, rows__MUL_MAT},
+    {SH_OP_MUL_MAT_ID, rows__MUL_MAT_ID},
+    {SH_OP_ROPE, rows__ROPE},
+    {SH_OP_FLASH_ATTN_EXT, rows__FLASH_ATTN_EXT},
 };
 
 static void infer__every_row_with_a_wire_number_has_cases(void **state)

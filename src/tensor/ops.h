@@ -66,6 +66,9 @@ enum sh_op_flag {
     /* positions: i32 [T] (or [4T]), or ours [4,T] as the POS input holds them */                  \
     X(ROPE,             48,  2, 3,  SH_OPF_INPLACE,                    rope)                       \
     X(CLAMP,            50,  1, 1,  SH_OPF_INPLACE,                    like0)                      \
+    /* p0..p7 left and right of each dimension, p8 wraps around; without any (old peers): left 0,    \
+     * right what the shape asked for has */                                                       \
+    X(PAD,              64,  1, 1,  0,                                 pad)                        \
     X(ARGSORT,          69,  1, 1,  0,                                 argsort)                    \
     X(TOP_K,            70,  1, 1,  0,                                 top_k)                      \
     X(FILL,             73,  1, 1,  SH_OPF_INPLACE,                    like0)                      \
