@@ -72,6 +72,7 @@ static enum shoal_status put_word(void *user, size_t begin, size_t end)
         slot = &e->cache[hash & e->cache_mask];
         if (slot->len == word.len && slot->hash == hash &&
             memcmp(e->base + slot->at, word.ptr, word.len) == 0) {
+            if (slot->n_ids == 0) return SHOAL_OK; // perhaps there is no list at all yet
             st = sh_ids_append(e->out, e->out->ptr + slot->first, slot->n_ids);
             return st ? no_memory(e) : SHOAL_OK;
         }

@@ -229,6 +229,7 @@ static void tokenize__whole_words_are_never_special(void **state)
 
 static void tokenize__missing_bytes_are_dropped(void **state)
 {
+    char many[4096];
     struct sh_vocab *v;
 
     (void)state;
@@ -238,6 +239,10 @@ static void tokenize__missing_bytes_are_dropped(void **state)
     v = tiny_create(&t);
     TINY_EXPECT(v, "acb", false, false, 0, 1);
     tiny_expect(v, SH_STR_LIT("xyz"), false, false, NULL, 0);
+    memset(many, 'x', sizeof many); // words seen before, and still no list of ids
+    for (size_t i = 3; i < sizeof many; i += 4)
+        many[i] = ' ';
+    tiny_expect(v, (struct sh_str){many, sizeof many}, false, false, NULL, 0);
     sh_vocab_destroy(v);
 }
 
