@@ -17,7 +17,7 @@ B ?= build
 PREFIX ?= /usr/local
 DESTDIR ?=
 RUN ?=
-ifeq ($(origin AR),default)
+ifneq ($(filter default undefined,$(origin AR)),) # undefined: called by make itself
 AR := ar
 endif
 OBJCOPY ?= objcopy

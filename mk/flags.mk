@@ -8,7 +8,7 @@ ifeq ($(filter $(CFG),$(CFGS)),)
 $(error CFG=$(CFG) is none of: $(CFGS))
 endif
 
-ifeq ($(origin CC),default)
+ifneq ($(filter default undefined,$(origin CC)),)
 CC := $(if $(filter fuzz,$(CFG)),clang,gcc)
 endif
 PKG_CONFIG ?= pkg-config
