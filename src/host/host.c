@@ -136,6 +136,12 @@ static enum shoal_status make_plan(struct sh_host *h, const struct sh_host_optio
 
 /* ---- loading: one thread per stage, progress from the caller's ------------------------------ */
 
+struct watch { /* what threads that load and the one that waits for them share */
+    struct sh_mutex lock;
+    struct sh_cond finished; /* a thread has */
+    atomic_bool stop;
+};
+
 struct load {
     struct sh_host *h;
     const struct sh_placed *placed;
@@ -145,8 +151,8 @@ struct load {
     enum shoal_status status;
     struct shoal_error error;
     atomic_ullong done;
-    atomic_bool finished;
-    atomic_bool *stop;
+    bool finished; /* under the lock of: */
+    struct watch *watch;
 };
 
 static enum shoal_status find_weight(void *self, const char *name, struct sh_weight *out,
@@ -176,7 +182,7 @@ static bool asked_to_stop(void *self)
 {
     const struct load *l = self;
 
-    return atomic_load(l->stop);
+    return atomic_load(&l->watch->stop);
 }
 
 static void describe(const struct sh_host *h, const struct load *l, struct sh_stage_desc *d)
@@ -219,14 +225,17 @@ static void *load_stage(void *arg)
     sh_graph_release(&graph);
     sh_graph_release(&rotate);
     l->status = st;
-    atomic_store(&l->finished, true);
+    sh_mutex_lock(&l->watch->lock);
+    l->finished = true;
+    sh_cond_signal(&l->watch->finished);
+    sh_mutex_unlock(&l->watch->lock);
     return NULL;
 }
 
 static bool all_finished(const struct load *l, int n)
 {
     for (int i = 0; i < n; i++)
-        if (!atomic_load(&l[i].finished)) return false;
+        if (!l[i].finished) return false;
     return true;
 }
 
@@ -241,26 +250,22 @@ static uint64_t bytes_to_move(const struct sh_host *h)
 }
 
 static void watch_loading(struct sh_host *h, const struct sh_host_options *o, struct load *l, int n,
-                          atomic_bool *stop)
+                          struct watch *w)
 {
     const uint64_t total = bytes_to_move(h);
-    struct sh_mutex lock;
-    struct sh_cond never;
 
-    sh_mutex_init(&lock);
-    sh_cond_init(&never);
-    sh_mutex_lock(&lock);
+    sh_mutex_lock(&w->lock);
     while (!all_finished(l, n)) {
         uint64_t done = 0;
-        sh_cond_wait(&never, &lock, 20 * SH_MS);
+        (void)sh_cond_wait(&w->finished, &w->lock, 20 * SH_MS);
+        sh_mutex_unlock(&w->lock); // whoever is told may take long
         for (int i = 0; i < n; i++)
             done += atomic_load(&l[i].done);
         if (o->progress) o->progress(o->self, done, total);
-        if (o->stop && o->stop(o->self)) atomic_store(stop, true);
+        if (o->stop && o->stop(o->self)) atomic_store(&w->stop, true);
+        sh_mutex_lock(&w->lock);
     }
-    sh_mutex_unlock(&lock);
-    sh_cond_release(&never);
-    sh_mutex_release(&lock);
+    sh_mutex_unlock(&w->lock);
     if (o->progress) o->progress(o->self, total, total);
 }
 
@@ -269,19 +274,21 @@ static enum shoal_status load_all(struct sh_host *h, const struct sh_host_option
 {
     const int n = h->plan.n;
     enum shoal_status st = SHOAL_OK;
-    atomic_bool stop = false;
+    struct watch watch = {.stop = false};
     int started = 0;
 
+    sh_mutex_init(&watch.lock);
+    sh_cond_init(&watch.finished);
     for (; started < n && !st; started++) {
         l[started].h = h;
         l[started].placed = &h->plan.placed[started];
         l[started].n_slots = n + 1;
-        l[started].stop = &stop;
+        l[started].watch = &watch;
         st = sh_thread_start(&l[started].thread, "load", load_stage, &l[started], err);
     }
     if (st) started--;
-    if (st) atomic_store(&stop, true);
-    watch_loading(h, o, l, started, &stop);
+    if (st) atomic_store(&watch.stop, true);
+    watch_loading(h, o, l, started, &watch);
     for (int i = 0; i < started; i++) {
         sh_thread_join(&l[i].thread);
         // The first real failure counts, not the stops that it caused.
@@ -290,6 +297,8 @@ static enum shoal_status load_all(struct sh_host *h, const struct sh_host_option
             if (err) *err = l[i].error;
         }
     }
+    sh_cond_release(&watch.finished);
+    sh_mutex_release(&watch.lock);
     return st;
 }
 
