@@ -3,8 +3,10 @@
  * A step's rows come in runs, one per sequence; STATES [4,R] says of each run: first row, rows,
  * state read (-1 = zeros), state written.  Channels (or heads) are independent and shared among
  * threads; a thread takes the runs in order, so even a run that reads what an earlier one of the
- * step wrote gives the same everywhere.
+ * step wrote gives the same everywhere.  Rows of no run give zeros.
  */
+#include <string.h>
+
 #include "cpu/ops_priv.h"
 
 struct run {
@@ -32,6 +34,21 @@ static enum shoal_status check_runs(const struct sh_cpu_tensor *states, int64_t 
         }
     }
     return SHOAL_OK;
+}
+
+/* Runs follow each other and hold all rows, as a stage lays them out; else some row may have none,
+ * and nothing is left from before in the result. */
+static void clear_rows_without_run(const struct sh_cpu_tensor *states, struct sh_cpu_tensor *dst,
+                                   int64_t n_rows)
+{
+    int64_t covered = 0;
+
+    for (int64_t r = 0; r < states->ne[1]; r++) {
+        const struct run run = run_at(states, r);
+        if (run.first == covered) covered += run.rows;
+    }
+    if (covered == n_rows) return;
+    memset(dst->data, 0, (size_t)(dst->ne[0] * sh_cpu_rows(dst)) * sizeof(float));
 }
 
 /* ---- STATE_CONV: x [C,T], w [width,C], state [width-1,C,states], STATES -----------------------*/
@@ -73,6 +90,7 @@ static enum shoal_status run_conv(struct sh_cpu_call *c, struct shoal_error *err
     enum shoal_status st = check_runs(&c->src[3], c->dst.ne[1], c->src[2].ne[2], err);
 
     if (st) return st;
+    clear_rows_without_run(&c->src[3], &c->dst, c->dst.ne[1]);
     sh_pool_for(c->pool, c->dst.ne[0], CONV_CHANNELS, conv_channels, c);
     return SHOAL_OK;
 }
@@ -123,6 +141,7 @@ static enum shoal_status run_scan(struct sh_cpu_call *c, struct shoal_error *err
     enum shoal_status st = check_runs(&c->src[8], c->dst.ne[2], c->src[7].ne[3], err);
 
     if (st) return st;
+    clear_rows_without_run(&c->src[8], &c->dst, c->dst.ne[2]);
     sh_pool_for(c->pool, c->dst.ne[1], 1, scan_heads, c);
     return SHOAL_OK;
 }

@@ -173,6 +173,42 @@ static void state__wrong_runs_are_refused(void **state)
     }
 }
 
+/* The result takes over memory in which another result was: rows of no run are zeros all the same.
+ */
+static void state__rows_without_run_are_zeros(void **state)
+{
+    static const double one_run[4] = {2, 3, -1, 0};
+
+    (void)state;
+    for (int scan = 0; scan < 2; scan++) {
+        const int64_t width = scan ? 48 : 100, rows = 11;
+        struct rig r;
+        const double *v[8];
+        double *got;
+        int32_t src[9], before, y;
+        rig_init(&r, 0, 0, 0);
+        if (scan) {
+            scan_sources(&r, 8, 6, 16, 2, rows, src, v);
+        } else {
+            src[0] = rig_random_leaf(&r, SH_DTYPE_F32, width, rows, 1, 1, NULL);
+            src[1] = rig_random_leaf(&r, SH_DTYPE_F32, 4, width, 1, 1, NULL);
+            src[2] = rig_random_leaf(&r, SH_DTYPE_F32, 3, width, STATES, 1, NULL);
+        }
+        src[scan ? 8 : 3] = runs_leaf(&r, one_run, 1);
+        before = sh_op_scale(&r.g, src[0], 0, 7);
+        sh_graph_set_output(&r.g, sh_op_node(&r.g, SH_OP_SUM_ROWS, 1, &before, NULL));
+        y = sh_op_node(&r.g, scan ? SH_OP_STATE_SCAN : SH_OP_STATE_CONV, scan ? 9 : 4, src, NULL);
+        got = rig_run(&r, y);
+        for (int64_t i = 0; i < width * rows; i++) {
+            const bool has_run = i / width >= 2 && i / width < 5;
+            if (!has_run) assert_true(got[i] == 0);
+            if (has_run && i % width == 0) assert_true(got[i] != 0);
+        }
+        sh_free(got);
+        rig_release(&r);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -180,6 +216,7 @@ int main(void)
         cmocka_unit_test(state__scan),
         cmocka_unit_test(state__cuts_change_no_bit),
         cmocka_unit_test(state__wrong_runs_are_refused),
+        cmocka_unit_test(state__rows_without_run_are_zeros),
     };
     return cmocka_run_group_tests(tests, rig_setup, rig_teardown);
 }

@@ -113,8 +113,9 @@ bool sh_infer_cache_attn(struct sh_infer *in)
     }
     if (!is_record_per(in->src[3], q, 2)) return refuse_shape(in, "rows", 3);
     if (!is_table(in->src[4])) return refuse_shape(in, "the table", 4);
-    if (n_kv_heads < 1 || q->ne[1] % n_kv_heads != 0 || k->ne[0] % n_kv_heads != 0 ||
-        k->ne[0] / n_kv_heads != q->ne[0] || v->ne[0] % n_kv_heads != 0) {
+    if (n_kv_heads < 1 || q->ne[1] < 1 || q->ne[1] % n_kv_heads != 0 ||
+        k->ne[0] % n_kv_heads != 0 || k->ne[0] / n_kv_heads != q->ne[0] ||
+        v->ne[0] % n_kv_heads != 0) {
         return sh_infer_refuse(in,
                                "%lld heads of %lld over %lld of keys of %lld and values of %lld",
                                (long long)q->ne[1], (long long)q->ne[0], (long long)n_kv_heads,

@@ -53,6 +53,7 @@ static void rows__CACHE_ATTN(struct rows *r)
     refuses(r, attn(r, q, k, v, rows, NO, 0, 0), "over 0 of keys");
     refuses(r, attn(r, q, k, v, rows, NO, 4, 0), "6 heads of 16 over 4");
     refuses(r, attn(r, q, k, v, rows, NO, 1, 0), "over 1 of keys");
+    refuses(r, attn(r, sym(r, F32, T, 2, 16, 0), k, v, rows, NO, 2, 0), "0 heads of 16");
     refuses(r, attn(r, q, k, leaf(r, F16, 17, 64, 3, 1), rows, NO, 2, 0), "values of 17");
     refuses(r, attn(r, q, k, leaf(r, F16, 16, 64, 4, 1), rows, NO, 2, 0), "the values");
     refuses(r, attn(r, q, leaf(r, F16, 32, 63, 3, 1), v, rows, NO, 2, 0), "the keys");
