@@ -44,7 +44,7 @@ size_t sh_act_row_bytes(enum sh_dtype partner, int64_t k)
 
 static void act_f32(int64_t k, void *dst, const float *x)
 {
-    memcpy(dst, x, (size_t)k * sizeof *x);
+    if (k > 0) memcpy(dst, x, (size_t)k * sizeof *x); // an empty row may have no place
 }
 
 static void act_f16(int64_t k, void *dst, const float *x)
