@@ -80,6 +80,7 @@ static enum shoal_status open_host(struct sh_run *r, struct machines *m, struct 
         .n_threads = o->n_threads > 0 ? (int)o->n_threads : 0,
         .cache_f32 = o->cache_k == 1,
         .rows_max = rows_per_step(o),
+        .cache = (enum sh_ggmlrpc_cache)o->rpc_cache,
         .step_timeout_ms = o->step_timeout_s > 0 ? (int64_t)ceil(o->step_timeout_s * 1000) : 0,
         .progress = on_loading,
         .stop = on_stop,

@@ -166,6 +166,13 @@ static const struct sh_arg args[] = {
      .min = 0,
      .max = 1024,
      .help = "layers per machine, in the order of --rpc, this one last (default: by free memory)"},
+    {.kind = SH_ARG_CHOICE,
+     .names = "--rpc-cache",
+     .value = "auto|on|off",
+     .at = AT(rpc_cache),
+     .help =
+         "ask workers whether they have large weights already (shoal worker --cache), and offer "
+         "them to be kept; auto: not on this machine, where it does not pay (default auto)"},
     {.kind = SH_ARG_REAL,
      .names = "--step-timeout",
      .value = "SECONDS",

@@ -29,6 +29,7 @@ struct sh_run_options {
     struct sh_arg_list servers;
     struct sh_arg_numbers layers;
     bool with_local;
+    int rpc_cache;
     double step_timeout_s;
 
     const char *logits_out, *perplexity;

@@ -36,6 +36,7 @@ struct sh_buffer; /* starts with struct sh_buffer_head */
 struct sh_exec;   /* a prepared graph */
 struct sh_queue;
 struct sh_collective; /* device/collective.h */
+struct sh_upload;     /* device/upload.h */
 
 typedef uint64_t sh_ticket; /* 0: nothing to wait for */
 
@@ -84,6 +85,8 @@ struct sh_device_ops {
     enum shoal_status (*write)(struct sh_queue *q, struct sh_buffer *b, size_t offset,
                                const void *src, size_t bytes, sh_ticket *t,
                                struct shoal_error *err);
+    enum shoal_status (*upload)(struct sh_queue *q, const struct sh_upload *up,
+                                struct shoal_error *err); /* NULL: piece by piece, by write */
     enum shoal_status (*read)(struct sh_queue *q, struct sh_buffer *b, size_t offset, void *dst,
                               size_t bytes, sh_ticket *t, struct shoal_error *err);
     enum shoal_status (*fill)(struct sh_queue *q, struct sh_buffer *b, size_t offset, uint8_t value,

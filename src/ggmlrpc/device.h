@@ -25,11 +25,15 @@
 
 struct sh_stream;
 
+/* Is the server asked whether it has large weights already?  AUTO: if it is on another machine. */
+enum sh_ggmlrpc_cache { SH_GGMLRPC_CACHE_AUTO, SH_GGMLRPC_CACHE_ON, SH_GGMLRPC_CACHE_OFF };
+
 struct sh_ggmlrpc_options {
     uint32_t device_index; /* which of the server's devices */
     bool exact;            /* what info says of it */
-    int64_t connect_ns;    /* 0: 5 s */
-    int64_t handshake_ns;  /* for the first answers; 0: 5 s */
+    enum sh_ggmlrpc_cache cache;
+    int64_t connect_ns;   /* 0: 5 s */
+    int64_t handshake_ns; /* for the first answers; 0: 5 s */
     int64_t step_ns;    /* longest silence where an answer is due, or stall in sending; 0: 120 s */
     int64_t quiesce_ns; /* after which quiesce cuts the connection; 0: 5 s */
 };

@@ -284,6 +284,7 @@ static const struct sh_device_ops g_remote_ops = {
     .prepare = remote_prepare,
     .exec_release = remote_exec_release,
     .write = remote_write,
+    .upload = remote_upload,
     .read = remote_read,
     .fill = remote_fill,
     .copy = remote_copy,
@@ -308,6 +309,18 @@ static struct sh_ggmlrpc_options with_defaults(const struct sh_ggmlrpc_options *
     return o;
 }
 
+/* Between processes of one machine, sending is faster than hashing and reading a disk. */
+static bool is_this_machine(const char *peer)
+{
+    struct sh_address list[SH_ADDRESSES_MAX];
+    struct sh_endpoint ep;
+    int n;
+
+    // The text of a TCP peer is a numeric address: nobody is asked for a name.
+    if (strncmp(peer, "memory:", 7) == 0 || sh_endpoint_parse(&ep, peer, -1, NULL)) return true;
+    return !sh_address_resolve(list, &n, &ep, false, NULL) && sh_address_is_loopback(&list[0]);
+}
+
 static struct remote_device *
 new_device(struct sh_stream *stream, const struct sh_ggmlrpc_options *opt, struct shoal_error *err)
 {
@@ -319,6 +332,8 @@ new_device(struct sh_stream *stream, const struct sh_ggmlrpc_options *opt, struc
     }
     d->head.ops = &g_remote_ops;
     d->opt = *opt;
+    d->asks = opt->cache == SH_GGMLRPC_CACHE_ON ||
+              (opt->cache == SH_GGMLRPC_CACHE_AUTO && !is_this_machine(stream->peer));
     (void)snprintf(d->address, sizeof d->address, "%s", stream->peer);
     sh_mutex_init(&d->sizes_lock);
     return d;

@@ -3,6 +3,7 @@
  *     link.c           the connection
  *     remote.c         opening, info, buffers
  *     remote_queue.c   tickets, data, waiting
+ *     remote_upload.c  weights, which the server may have already
  *     remote_graph.c   preparing and running graphs
  *
  * Threads: the link's lock guards queues' lists and results, `last_exec` and the spare buffers;
@@ -76,6 +77,7 @@ struct remote_device {
     struct link *link;
     char address[SH_ADDRESS_TEXT_MAX];
     size_t alignment, buffer_bytes_max;
+    bool asks; /* whether the server has large weights already */
 
     const struct remote_exec *last_exec; /* whose graph the server ran last, and in which slot */
     int last_slot;
@@ -152,6 +154,11 @@ sh_ticket remote_post_locked(struct remote_queue *q, struct link_request *r);
 /* Ask for one byte, which proves every run before it. */
 enum shoal_status remote_flush(struct remote_device *d, const struct remote_place *p,
                                struct shoal_error *err);
+
+/* ---- remote_upload.c ------------------------------------------------------------------------*/
+
+enum shoal_status remote_upload(struct sh_queue *q, const struct sh_upload *up,
+                                struct shoal_error *err);
 
 /* ---- remote_graph.c -------------------------------------------------------------------------*/
 

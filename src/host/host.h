@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "engine/engine.h"
+#include "ggmlrpc/device.h"
 #include "model/model.h"
 #include "text/vocab.h"
 
@@ -33,6 +34,8 @@ struct sh_host_options {
     bool cache_f32;             /* KV memory in f32 instead of f16 */
     int64_t rows_max;           /* rows per step, 0: 512 */
     int64_t step_timeout_ms;    /* of a foreign server, 0: 120000 */
+    /* Are servers asked for large weights that they may have? */
+    enum sh_ggmlrpc_cache cache;
     /* Loading: bytes of weights that are where they belong, over all devices.  May be NULL; called
      * from one thread. */
     void (*progress)(void *self, uint64_t bytes_done, uint64_t bytes_total);

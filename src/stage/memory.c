@@ -3,8 +3,8 @@
 
 #include <stdio.h>
 
-#include "base/clock.h"
 #include "base/mem.h"
+#include "device/upload.h"
 #include "stage/cut_weight.h"
 
 /* Leaves that share buffers of one usage. */
@@ -128,41 +128,67 @@ struct loading {
     const struct sh_weight_source *src;
     struct sh_stage_buffers *b;
     struct sh_queue *q;
-    size_t done, total;
+    struct sh_upload_item *items; // whole weights, uploaded together at the end
+    size_t n_items, cap_items;
+    size_t done, total; // bytes; done: in earlier uploads
 };
 
-static enum shoal_status send(struct loading *l, const struct sh_tensor *t, size_t offset,
-                              const void *data, size_t bytes, struct shoal_error *err)
+static void tell_progress(void *self, size_t bytes_done)
 {
-    const size_t piece_max = (size_t)16 << 20;
-    enum shoal_status st = SHOAL_OK;
+    const struct loading *l = self;
 
-    for (size_t at = 0; at < bytes && !st; at += piece_max) {
-        const size_t n = bytes - at < piece_max ? bytes - at : piece_max;
-        sh_ticket ticket;
-        if (l->src->stop && l->src->stop(l->src->self))
-            return sh_fail(err, SHOAL_ERR_CANCELLED, "stage: loading was stopped");
-        st = sh_queue_write(l->q, l->b->buffer[t->buffer], t->offset + offset + at,
-                            (const char *)data + at, n, &ticket, err);
-        if (!st) st = sh_queue_wait(l->q, ticket, 600 * SH_SECOND, err);
-        l->done += n;
-        if (!st && l->src->progress) l->src->progress(l->src->self, l->done, l->total);
-    }
+    if (l->src->progress) l->src->progress(l->src->self, l->done + bytes_done, l->total);
+}
+
+static bool asked_to_stop(void *self)
+{
+    const struct loading *l = self;
+
+    return l->src->stop && l->src->stop(l->src->self);
+}
+
+static enum shoal_status upload(struct loading *l, const struct sh_upload_item *items, size_t n,
+                                struct shoal_error *err)
+{
+    const struct sh_upload up = {
+        .items = items, .n_items = n, .progress = tell_progress, .stop = asked_to_stop, .self = l};
+    enum shoal_status st = sh_queue_upload(l->q, &up, err);
+
+    for (size_t i = 0; i < n; i++)
+        l->done += items[i].bytes;
     return st;
 }
 
-// One stored tensor into its leaf: whole, or cut into a staging block first.
+static enum shoal_status keep_for_later(struct loading *l, const struct sh_upload_item *item,
+                                        struct shoal_error *err)
+{
+    if (l->n_items == l->cap_items) {
+        const size_t cap = l->cap_items ? 2 * l->cap_items : 256;
+        struct sh_upload_item *p = sh_realloc_array(l->items, cap, sizeof *p);
+        if (!p) return sh_fail(err, SHOAL_ERR_NOMEM, "stage: no memory for a list of weights");
+        l->items = p;
+        l->cap_items = cap;
+    }
+    l->items[l->n_items++] = *item;
+    return SHOAL_OK;
+}
+
+// One stored tensor into its leaf: whole, or cut into a staging block first, which goes at once.
 static enum shoal_status load_one(struct loading *l, const struct sh_tensor *t,
                                   const struct sh_slice *slice, size_t offset,
                                   const struct sh_weight *w, struct shoal_error *err)
 {
+    struct sh_upload_item item = {.buffer = l->b->buffer[t->buffer],
+                                  .offset = t->offset + offset,
+                                  .src = w->data,
+                                  .bytes = w->bytes};
     enum shoal_status st;
     void *cut = NULL;
-    size_t bytes;
 
-    if (slice->axis < 0) return send(l, t, offset, w->data, w->bytes, err);
-    st = sh_cut_weight(&cut, &bytes, w, slice, err);
-    if (!st) st = send(l, t, offset, cut, bytes, err);
+    if (slice->axis < 0) return keep_for_later(l, &item, err);
+    st = sh_cut_weight(&cut, &item.bytes, w, slice, err);
+    item.src = cut;
+    if (!st) st = upload(l, &item, 1, err);
     sh_free(cut);
     return st;
 }
@@ -212,6 +238,7 @@ static enum shoal_status load_weights(struct loading *l, const struct sh_graph *
         if (!st) st = check_weight(t, leaf, &w, err);
         if (!st) st = load_one(l, t, &leaf->slice, 0, &w, err);
     }
+    if (!st && l->n_items > 0) st = upload(l, l->items, l->n_items, err);
     return st;
 }
 
@@ -270,6 +297,7 @@ enum shoal_status sh_stage_place(struct sh_stage_buffers *b, struct sh_graph *g,
     if (!st) st = load_weights(&l, g, &written, err);
 
 done:
+    sh_free(l.items);
     sh_free(written.leaf);
     sh_free(written.bytes);
     sh_free(state.leaf);
