@@ -67,15 +67,16 @@ ALL_LDFLAGS = -pthread $(LINK_$(CFG)) $(LDFLAGS)
 ISA_avx2 := -mavx2 -mfma -mf16c -mbmi2
 ISA_avx512 := $(ISA_avx2) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni
 ISA_neon :=
+ISA_dotprod := -march=armv8.2-a+dotprod
 # The scalar kernels are the definition of the bits: baseline code, not auto-vectorised.
 ISA_scalar := -O2 -fno-tree-vectorize
 ifneq ($(IS_CLANG),)
 ISA_scalar += -fno-slp-vectorize
 endif
 ifeq ($(ARCH),x86_64)
-ISA_SKIP := %_neon.c
+ISA_SKIP := %_neon.c %_dotprod.c
 else ifeq ($(ARCH),aarch64)
 ISA_SKIP := %_avx2.c %_avx512.c
 else
-ISA_SKIP := %_avx2.c %_avx512.c %_neon.c
+ISA_SKIP := %_avx2.c %_avx512.c %_neon.c %_dotprod.c
 endif

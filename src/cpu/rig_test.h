@@ -69,7 +69,7 @@ static inline int rig_setup(void **state)
     (void)state;
     if (have & SH_ISA_AVX2) tiers[n_tiers++] = SH_ISA_AVX2;
     if (have & SH_ISA_AVX512) tiers[n_tiers++] = SH_ISA_AVX2 | SH_ISA_AVX512;
-    if (have & SH_ISA_NEON) tiers[n_tiers++] = SH_ISA_NEON;
+    if (have & SH_ISA_NEON) tiers[n_tiers++] = have & (SH_ISA_NEON | SH_ISA_DOTPROD);
     for (int i = 2 * RIG_FIRST_TIER; i < 2 * n_tiers; i++) {
         struct rig_config *c = &rig_devices.config[rig_devices.n];
         *c = (struct rig_config){.n_threads = i % 2 ? 3 : 1, .isa = tiers[i / 2]};

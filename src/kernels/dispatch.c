@@ -26,6 +26,12 @@ void sh_kernels_fill(struct sh_kernels *k, unsigned isa)
         sh_vec_fill_avx512(k);
         sh_mm_fill_avx512(k);
     }
+#elif SH_ARCH_ARM64
+    if (isa & SH_ISA_NEON) {
+        sh_vec_fill_neon(k);
+        sh_mm_fill_neon(k);
+    }
+    if (isa & SH_ISA_DOTPROD) sh_mm_fill_dotprod(k);
 #else
     (void)isa;
 #endif

@@ -2,7 +2,8 @@
  *
  * A tier is granted when CPUID names every extension that its files are compiled for and XGETBV
  * says that the system saves the registers: XMM and YMM for AVX2 (bits 1, 2), and the masks and
- * both halves of the ZMM file for AVX-512 (bits 5 to 7).
+ * both halves of the ZMM file for AVX-512 (bits 5 to 7).  On arm64 NEON is part of the base
+ * architecture, and Linux says in HWCAP whether there are dot products.
  * Threads: pure, apart from reading the environment.
  */
 #include "kernels/kernels.h"
@@ -44,10 +45,14 @@ unsigned sh_isa_detect(void)
     }
     return SH_ISA_AVX2 | SH_ISA_AVX512;
 }
-#elif defined(__aarch64__)
+#elif SH_ARCH_ARM64
+#include <sys/auxv.h>
+
+#define HWCAP_BIT_ASIMDDP (1ul << 20)
+
 unsigned sh_isa_detect(void)
 {
-    return SH_ISA_NEON; // part of the base architecture
+    return SH_ISA_NEON | (getauxval(AT_HWCAP) & HWCAP_BIT_ASIMDDP ? SH_ISA_DOTPROD : 0u);
 }
 #else
 unsigned sh_isa_detect(void)
@@ -66,6 +71,7 @@ unsigned sh_isa_allowed(void)
         if (strcmp(want, "avx2") == 0) mask = SH_ISA_AVX2;
         if (strcmp(want, "avx512") == 0) mask = SH_ISA_AVX2 | SH_ISA_AVX512;
         if (strcmp(want, "neon") == 0) mask = SH_ISA_NEON;
+        if (strcmp(want, "dotprod") == 0) mask = SH_ISA_NEON | SH_ISA_DOTPROD;
     }
     return sh_isa_detect() & mask;
 }
@@ -74,6 +80,7 @@ const char *sh_isa_name(unsigned isa)
 {
     if (isa & SH_ISA_AVX512) return "avx512";
     if (isa & SH_ISA_AVX2) return "avx2";
+    if (isa & SH_ISA_DOTPROD) return "dotprod";
     if (isa & SH_ISA_NEON) return "neon";
     return "scalar";
 }

@@ -22,6 +22,8 @@ static void isa__mask_from_environment(void **state)
     assert_int_equal(sh_isa_allowed(), have & (SH_ISA_AVX2 | SH_ISA_AVX512));
     setenv("SHOAL_CPU", "neon", 1);
     assert_int_equal(sh_isa_allowed(), have & SH_ISA_NEON);
+    setenv("SHOAL_CPU", "dotprod", 1);
+    assert_int_equal(sh_isa_allowed(), have & (SH_ISA_NEON | SH_ISA_DOTPROD));
     unsetenv("SHOAL_CPU");
 }
 
@@ -32,17 +34,20 @@ static void isa__names(void **state)
     assert_string_equal(sh_isa_name(SH_ISA_AVX2), "avx2");
     assert_string_equal(sh_isa_name(SH_ISA_AVX2 | SH_ISA_AVX512), "avx512");
     assert_string_equal(sh_isa_name(SH_ISA_NEON), "neon");
+    assert_string_equal(sh_isa_name(SH_ISA_NEON | SH_ISA_DOTPROD), "dotprod");
     // a tier that includes another is never granted without it
     if (sh_isa_detect() & SH_ISA_AVX512) assert_true(sh_isa_detect() & SH_ISA_AVX2);
+    if (sh_isa_detect() & SH_ISA_DOTPROD) assert_true(sh_isa_detect() & SH_ISA_NEON);
 }
 
 /* Every type with a product has it, its partner's rounding and a decoder, in every tier. */
 static void table__complete(void **state)
 {
-    const unsigned tiers[] = {0, SH_ISA_AVX2, SH_ISA_AVX2 | SH_ISA_AVX512};
+    const unsigned tiers[] = {0, SH_ISA_AVX2, SH_ISA_AVX2 | SH_ISA_AVX512, SH_ISA_NEON,
+                              SH_ISA_NEON | SH_ISA_DOTPROD};
 
     (void)state;
-    for (int i = 0; i < 3; i++) {
+    for (size_t i = 0; i < sizeof tiers / sizeof *tiers; i++) {
         struct sh_kernels k;
         sh_kernels_fill(&k, tiers[i] & sh_isa_detect());
 #define X(type)                                                                                    \

@@ -29,7 +29,8 @@
 enum sh_isa {                    /* bits of a tier mask */
               SH_ISA_AVX2 = 1,   /* AVX2, FMA, F16C, BMI2 */
               SH_ISA_AVX512 = 2, /* F, BW, VL, DQ; with VNNI */
-              SH_ISA_NEON = 4
+              SH_ISA_NEON = 4,   /* every arm64 */
+              SH_ISA_DOTPROD = 8 /* NEON's dot products of bytes; with SH_ISA_NEON */
 };
 
 /* ---- rows of f32 -----------------------------------------------------------------------------
@@ -164,11 +165,12 @@ struct sh_kernels {
     sh_encode_fn *encode[SH_DTYPE_COUNT]; /* by type; NULL = cannot be made at run time */
 };
 
-/* Tiers that this CPU and this system grant (CPUID and XGETBV). */
+/* Tiers that this CPU and this system grant (CPUID and XGETBV; HWCAP). */
 unsigned sh_isa_detect(void);
-/* The same, masked by SHOAL_CPU=scalar|avx2|avx512|neon (each includes the ones below it). */
+/* The same, masked by SHOAL_CPU=scalar|avx2|avx512|neon|dotprod (each includes the ones below it
+ * on its machine). */
 unsigned sh_isa_allowed(void);
-/* "scalar", "avx2", "avx512", "neon": the best tier in a mask. */
+/* "scalar", "avx2", "avx512", "neon", "dotprod": the best tier in a mask. */
 const char *sh_isa_name(unsigned isa);
 
 /* Fill `k` for exactly the tiers in `isa`.  Pure; tests call it once per tier. */

@@ -1,10 +1,10 @@
 /* kernels/lanes_avx512_priv.h - sixteen lanes of f32 in AVX-512: one register.
  *
  * The 16 lanes of the kernel definitions as a type.  lanes_avx2_priv.h has the same functions in
- * two registers; lanes_math_priv.h, lanes_rows_priv.h and lanes_attn_priv.h are written over them
- * and included by the files of each tier after one of the two.  `bits` select lanes: lanes whose
- * bit is clear are not touched in memory and load as +0.  Each function rounds once and alike in
- * both files.  Threads: pure functions.
+ * two registers, lanes_neon_priv.h in four; lanes_math_priv.h, lanes_rows_priv.h and
+ * lanes_attn_priv.h are written over them and included by the files of each tier after its lanes.
+ * `bits` select lanes: lanes whose bit is clear are not touched in memory and load as +0.  Each
+ * function rounds once and alike in all of them.  Threads: pure functions.
  */
 #ifndef KERNELS_LANES_AVX512_PRIV_H
 #define KERNELS_LANES_AVX512_PRIV_H

@@ -1,7 +1,7 @@
 /* kernels/lanes_math_priv.h - math_priv.h in sixteen lanes, step by step the same.
  *
- * Include after lanes_avx2_priv.h or lanes_avx512_priv.h.  Where the scalar form branches, both
- * sides are computed and one is chosen; the other may be nonsense.  Threads: pure functions.
+ * Include after the lanes of a tier.  Where the scalar form branches, both sides are computed and
+ * one is chosen; the other may be nonsense.  Threads: pure functions.
  */
 #ifndef KERNELS_LANES_MATH_PRIV_H
 #define KERNELS_LANES_MATH_PRIV_H

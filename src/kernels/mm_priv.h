@@ -14,6 +14,9 @@ void sh_encode_k_fill_scalar(struct sh_kernels *k); /* super-blocks */
 void sh_act_fill_avx2(struct sh_kernels *k);
 void sh_convert_fill_avx2(struct sh_kernels *k); /* rows of f16 and bf16 */
 
+void sh_act_fill_neon(struct sh_kernels *k);
+void sh_convert_fill_neon(struct sh_kernels *k);
+
 /* 32-blocks, super-blocks and plain floats of the vector tiers. */
 void sh_mm_q32_fill_avx2(struct sh_kernels *k);
 void sh_mm_q32_fill_avx512(struct sh_kernels *k);
@@ -21,5 +24,10 @@ void sh_mm_q256_fill_avx2(struct sh_kernels *k);
 void sh_mm_q256_fill_avx512(struct sh_kernels *k);
 void sh_mm_float_fill_avx2(struct sh_kernels *k);
 void sh_mm_float_fill_avx512(struct sh_kernels *k);
+void sh_mm_q32_fill_neon(struct sh_kernels *k);
+void sh_mm_q32_fill_dotprod(struct sh_kernels *k);
+void sh_mm_q256_fill_neon(struct sh_kernels *k);
+void sh_mm_q256_fill_dotprod(struct sh_kernels *k);
+void sh_mm_float_fill_neon(struct sh_kernels *k);
 
 #endif

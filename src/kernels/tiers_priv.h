@@ -14,15 +14,23 @@
 #else
 #define SH_ARCH_X86 0
 #endif
+#if defined(__aarch64__) && defined(__ARM_NEON)
+#define SH_ARCH_ARM64 1
+#else
+#define SH_ARCH_ARM64 0
+#endif
 
 /* Rows of f32: vec_<tier>.c. */
 void sh_vec_fill_scalar(struct sh_kernels *k);
 void sh_vec_fill_avx2(struct sh_kernels *k);
 void sh_vec_fill_avx512(struct sh_kernels *k);
+void sh_vec_fill_neon(struct sh_kernels *k);
 
 /* Matrix products, activation layouts, decoders and encoders. */
 void sh_mm_fill_scalar(struct sh_kernels *k);
 void sh_mm_fill_avx2(struct sh_kernels *k);
 void sh_mm_fill_avx512(struct sh_kernels *k);
+void sh_mm_fill_neon(struct sh_kernels *k);
+void sh_mm_fill_dotprod(struct sh_kernels *k);
 
 #endif

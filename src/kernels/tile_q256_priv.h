@@ -26,7 +26,7 @@
 enum {
     TILE_SUPERS = 2, /* super-blocks decoded at a time */
     TILE_ROWS = 4,   /* activation rows per pass */
-    TILES = LANES == 16 ? 2 : 1,
+    TILES = V_REGISTERS >= 32 ? 2 : 1,
     ROWS_MAX = 8,   /* activation rows of a direct pass */
     DIRECT_MAX = 8, /* activation rows that are served directly */
     SUPER_BYTES_MAX = 210
@@ -34,7 +34,7 @@ enum {
 
 /* What goes with the codes of LANES super-blocks. */
 struct head256 {
-    vi sc[16];   /* scale of each run of 16: i32 (AVX-512), or twice as i16 (AVX2) */
+    vi sc[16];   /* scale of each run of 16: i32, or twice as i16 (AVX2) */
     vi pairs[8]; /* minima, or scales for the offset, of two runs each: i16 pairs */
     vf d, dmin;
 };
@@ -70,7 +70,7 @@ struct tile256 {
  * of n_tiles tiles and n_rows activation rows go on side by side, and with the last vector of a
  * run they enter the sums, scaled. */
 
-#if defined(__AVX512VNNI__)
+#if V_HAS_DOT
 TILE_INLINE void dots_add(const struct type256 t, vi sum[2][ROWS_MAX], vi dot[2][ROWS_MAX],
                           const vi w[2], int n_tiles, const int8_t *const a[ROWS_MAX], int n_rows,
                           int i, const vi scale[2])
@@ -80,16 +80,11 @@ TILE_INLINE void dots_add(const struct type256 t, vi sum[2][ROWS_MAX], vi dot[2]
         const vi x = v_spread32(a[r] + 4 * i);
         TILE_UNROLL
         for (int n = 0; n < n_tiles; n++) {
-            dot[n][r] = _mm512_dpbusd_epi32(i == 0 ? v_zero() : dot[n][r], w[n], x);
+            dot[n][r] = v_dot(i == 0 ? v_zero() : dot[n][r], w[n], x);
             if (i < run_vectors(t) - 1) continue;
-            sum[n][r] = v_add32(sum[n][r], _mm512_mullo_epi32(dot[n][r], scale[n]));
+            sum[n][r] = v_add32(sum[n][r], v_mul32(dot[n][r], scale[n]));
         }
     }
-}
-/* sum += products of pairs of i16 */
-TILE_INLINE vi dot_pairs(vi sum, vi a, vi b)
-{
-    return _mm512_dpwssd_epi32(sum, a, b);
 }
 /* Scale j of four signed or small unsigned bytes per lane, in the tier's form. */
 TILE_INLINE vi scale_of(vi bytes, int j)
@@ -118,10 +113,6 @@ TILE_INLINE void dots_add(const struct type256 t, vi sum[2][ROWS_MAX], vi part[2
             __asm__("" : "+x"(sum[n][r]));
         }
     }
-}
-TILE_INLINE vi dot_pairs(vi sum, vi a, vi b)
-{
-    return v_add32(sum, _mm256_madd_epi16(a, b));
 }
 TILE_INLINE vi scale_of(vi bytes, int j)
 {
@@ -158,7 +149,7 @@ TILE_INLINE vf chain_step(const struct type256 t, vi sum, const struct head256 *
         vi other = v_zero();
         TILE_UNROLL
         for (int j = 0; j < n_pairs; j++)
-            other = dot_pairs(other, h->pairs[j], v_spread32(sums + 2 * j));
+            other = v_dot_pairs(other, h->pairs[j], v_spread32(sums + 2 * j));
         if (t.has_min) {
             p = v_mulf(v_to_f32(sum), h->d);
             p = v_fnma(h->dmin, v_to_f32(other), p);

@@ -10,7 +10,8 @@
  * Codes are multiplied as unsigned by signed bytes.  They are stored with an offset z that the
  * activation rows undo: the integer sum starts at -z * sum(a).  AVX2 has no such dot product; it
  * adds pairs in 16 bits, so many steps as fit (codes up to 15: 8 * 2 * 15 * 127 = 30480; up to
- * 31: four steps), and multiplies 8-bit codes as |w| * (a with the sign of w).
+ * 31: four steps), and multiplies 8-bit codes as |w| * (a with the sign of w).  NEON multiplies
+ * signed bytes, so that 8-bit codes need no offset.
  */
 #ifndef KERNELS_TILE_Q32_PRIV_H
 #define KERNELS_TILE_Q32_PRIV_H
@@ -18,15 +19,16 @@
 #include "kernels/tile_priv.h"
 
 enum {
-    TILE_BLOCKS = 16,            /* blocks decoded at a time */
-    TILE_ROWS = 4,               /* activation rows per pass over a tile */
-    TILES = LANES == 16 ? 2 : 1, /* tiles that share a broadcast: as many as the registers hold */
-    ROWS_MAX = 8,                /* activation rows of a direct pass */
-    DIRECT_MAX = 8,              /* activation rows that are served directly */
+    TILE_BLOCKS = 16, /* blocks decoded at a time */
+    TILE_ROWS = 4,    /* activation rows per pass over a tile */
+    TILES =
+        V_REGISTERS >= 32 ? 2 : 1, /* tiles that share a broadcast: as many as the registers hold */
+    ROWS_MAX = 8,                  /* activation rows of a direct pass */
+    DIRECT_MAX = 8,                /* activation rows that are served directly */
     BLOCK_BYTES_MAX = 34
 };
 
-/* Codes of a type: unsigned of 4 or 5 bits, or 8 bits (AVX-512: plus 128, AVX2: signed). */
+/* Codes of a type: unsigned of 4 or 5 bits, or 8 bits (signed, or plus 128: V_SIGNED_CODES). */
 enum codes { CODES_U4 = 4, CODES_U5 = 5, CODES_8 = 8 };
 
 typedef void unpack32_fn(const uint8_t *p, size_t s, vi q[8], vf *d, vf *m);
@@ -49,9 +51,7 @@ struct tile32 {
  * Of n_tiles tiles and n_rows activation rows, all at once: elements 4c..4c+3 of each before the
  * next, so that many short chains run side by side and each broadcast serves all tiles. */
 
-#if defined(__AVX512VNNI__)
-#define V_SIGNED_CODES 0
-
+#if V_HAS_DOT
 TILE_INLINE void dots_add(vi sum[2][ROWS_MAX], vi part[2][ROWS_MAX], const vi w[2], int n_tiles,
                           const int8_t *const a[ROWS_MAX], int n_rows, enum codes codes, int c)
 {
@@ -62,11 +62,10 @@ TILE_INLINE void dots_add(vi sum[2][ROWS_MAX], vi part[2][ROWS_MAX], const vi w[
         const vi x = v_spread32(a[r] + 4 * c);
         TILE_UNROLL
         for (int n = 0; n < n_tiles; n++)
-            sum[n][r] = _mm512_dpbusd_epi32(sum[n][r], w[n], x);
+            sum[n][r] = v_dot(sum[n][r], w[n], x);
     }
 }
 #else
-#define V_SIGNED_CODES 1
 /* Keeps the compiler from regrouping a sum, which makes it run out of registers. */
 #define V_PIN(x) __asm__("" : "+x"(x))
 
@@ -312,7 +311,7 @@ TILE_INLINE void unpack_high(vi q[8], vi high)
 
 TILE_INLINE void unpack_table(vi q[8], const int8_t values[16], int add)
 {
-    const vi table = v_add8(v_table16(_mm_loadu_si128((const void *)values)), v_set1_8((char)add));
+    const vi table = v_add8(v_table16(values), v_set1_8((char)add));
 
     TILE_UNROLL
     for (int c = 0; c < 8; c++)

@@ -19,6 +19,7 @@ SH_VECTOR_KERNELS(X)
 /* The attention, convolution and scan rows of a tier; the vec files do the others. */
 void sh_attn_fill_avx2(struct sh_kernels *k);
 void sh_attn_fill_avx512(struct sh_kernels *k);
+void sh_attn_fill_neon(struct sh_kernels *k);
 
 /* lane[j] += lane[j + s] for s = 8, 4, 2, 1; destroys the lanes. */
 static inline float sh_tree_f32(float *lane)

@@ -21,7 +21,10 @@ enum { OUT_MAX = 64, ACT_MAX = 33 };
 static const struct {
     unsigned isa;
     const char *name;
-} TIERS[] = {{SH_ISA_AVX2, "avx2"}, {SH_ISA_AVX2 | SH_ISA_AVX512, "avx512"}, {SH_ISA_NEON, "neon"}};
+} TIERS[] = {{SH_ISA_AVX2, "avx2"},
+             {SH_ISA_AVX2 | SH_ISA_AVX512, "avx512"},
+             {SH_ISA_NEON, "neon"},
+             {SH_ISA_NEON | SH_ISA_DOTPROD, "dotprod"}};
 enum { N_TIERS = sizeof TIERS / sizeof *TIERS };
 
 static bool same_bits(float a, float b)

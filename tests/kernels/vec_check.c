@@ -22,7 +22,7 @@ static const struct {
 } TIERS[] = {{0, "scalar"},
              {SH_ISA_AVX2, "avx2"},
              {SH_ISA_AVX2 | SH_ISA_AVX512, "avx512"},
-             {SH_ISA_NEON, "neon"}};
+             {SH_ISA_NEON, "neon"}}; // dotprod has only products
 enum { N_TIERS = sizeof TIERS / sizeof *TIERS };
 
 enum { SENTINEL = 0xa5, SKEW = 4, MARGIN = 64 };
