@@ -3,7 +3,7 @@
  * All access goes through the directory's descriptor, with names made of a hash alone, and never
  * follows a link.
  */
-#include "ggmlrpc/cache_priv.h"
+#include "ggmlrpc/cache.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -18,6 +18,7 @@
 #include "base/fnv.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "ggmlrpc/cache_priv.h"
 
 #define ENTRIES_MAX 16384
 #define PATH_BYTES_MAX 4096
