@@ -412,6 +412,9 @@ static void set_defaults(struct sh_ggmlrpc_server *v)
 
     // Graphs need some memory of their own, which no client asks for.
     if (o->memory_max == 0) o->memory_max = v->info.memory_free - v->info.memory_free / 16;
+    if (o->client_memory_max == 0 || o->client_memory_max > o->memory_max) {
+        o->client_memory_max = o->memory_max;
+    }
     if (o->connections_max == 0) o->connections_max = 32;
     if (o->per_address_max == 0) o->per_address_max = 16;
     if (o->hello_ns == 0) o->hello_ns = 5 * SH_SECOND;

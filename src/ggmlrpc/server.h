@@ -29,16 +29,17 @@ struct sh_ggmlrpc_server_options {
     const char *listen; /* "host:port"; port 0: the system chooses; NULL: no listener */
     bool allow_remote;  /* may listen on other addresses than loopback */
     size_t memory_max;  /* bytes of buffers of all clients together; 0: 15/16 of what is free now */
-    int connections_max; /* 0: 32 */
-    int per_address_max; /* of those from one host; 0: 16 */
-    int64_t hello_ns;    /* time for the first command; 0: 5 s */
-    int64_t stall_ns;    /* longest pause inside a frame; 0: 10 s */
-    int64_t window_ns;   /* inside a frame, window_bytes must move in each; 0: 10 s */
-    size_t window_bytes; /* 0: 640 KiB */
-    int64_t graph_ns;    /* longest run of one graph; 0: 600 s */
-    int64_t drain_ns;    /* time for commands under way after stop; 0: 5 s */
-    int buffers_max;     /* of one client; 0: 4096, the most */
-    int log_lines_max;   /* per second, the others are counted; 0: 10 */
+    size_t client_memory_max; /* the same of one client; 0: memory_max */
+    int connections_max;      /* 0: 32 */
+    int per_address_max;      /* of those from one host; 0: 16 */
+    int64_t hello_ns;         /* time for the first command; 0: 5 s */
+    int64_t stall_ns;         /* longest pause inside a frame; 0: 10 s */
+    int64_t window_ns;        /* inside a frame, window_bytes must move in each; 0: 10 s */
+    size_t window_bytes;      /* 0: 640 KiB */
+    int64_t graph_ns;         /* longest run of one graph; 0: 600 s */
+    int64_t drain_ns;         /* time for commands under way after stop; 0: 5 s */
+    int buffers_max;          /* of one client; 0: 4096, the most */
+    int log_lines_max;        /* per second, the others are counted; 0: 10 */
 
     /* Large weights are kept here (ggmlrpc/cache.h); NULL: nowhere. */
     const char *cache_dir;

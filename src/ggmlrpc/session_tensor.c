@@ -50,11 +50,20 @@ enum shoal_status sh_session_get_max_size(struct sh_session *s, uint64_t size,
     return answer_value(s, buffer_bytes_max(s), err);
 }
 
+/* What this client may still allocate. */
+static size_t memory_left(const struct sh_session *s)
+{
+    const size_t all = sh_server_memory_left(s->server);
+    const size_t mine = s->server->opt.client_memory_max - s->memory_used;
+
+    return mine < all ? mine : all;
+}
+
 enum shoal_status sh_session_get_device_memory(struct sh_session *s, uint64_t size,
                                                struct shoal_error *err)
 {
-    const size_t left = sh_server_memory_left(s->server);
-    struct sh_wire_answer a = {.memory_total = s->server->opt.memory_max};
+    const size_t left = memory_left(s);
+    struct sh_wire_answer a = {.memory_total = s->server->opt.client_memory_max};
     struct sh_device_info info;
     enum shoal_status st = sh_device_info(s->server->opt.device, &info, err);
 
@@ -107,9 +116,9 @@ static enum shoal_status allocate(struct sh_session *s, uint64_t bytes,
     if (s->space.n_live >= s->server->opt.buffers_max) {
         return sh_fail(err, SHOAL_ERR_LIMIT, "more than %d buffers", s->server->opt.buffers_max);
     }
-    if (!sh_server_memory_take(s->server, bytes)) {
+    if (bytes > memory_left(s) || !sh_server_memory_take(s->server, bytes)) {
         return sh_fail(err, SHOAL_ERR_NOMEM, "%" PRIu64 " bytes, %zu are free", bytes,
-                       sh_server_memory_left(s->server));
+                       memory_left(s));
     }
     st = sh_buffer_alloc(s->server->opt.device, &b, bytes, SH_BUFFER_COMPUTE, err);
     if (!st) st = sh_space_add(&s->space, b, out, err);
