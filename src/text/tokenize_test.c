@@ -227,6 +227,23 @@ static void tokenize__whole_words_are_never_special(void **state)
     sh_vocab_destroy(v);
 }
 
+/* A special token cannot be a part of a character: what it leaves would be no UTF-8. */
+static void tokenize__special_tokens_do_not_cut_characters(void **state)
+{
+    struct sh_vocab *v;
+
+    (void)state;
+    tiny_init(&t, "gpt2", "minicpm5");
+    tiny_add_alphabet(&t);
+    tiny_add(&t, "\xc3", SH_TOKEN_USER_DEFINED, 0);
+    tiny_add(&t, "\xa9t", SH_TOKEN_USER_DEFINED, 0);
+    tiny_add(&t, "\xc3\xa9", SH_TOKEN_USER_DEFINED, 0);
+    v = tiny_create(&t);
+    TINY_EXPECT(v, "t\xc3\xa9t1", false, false, 't', 258, 't', '1');
+    TINY_EXPECT(v, "\xc3\x89t", false, false, 0xc3, 0x89, 't');
+    sh_vocab_destroy(v);
+}
+
 static void tokenize__missing_bytes_are_dropped(void **state)
 {
     char many[4096];
@@ -476,6 +493,7 @@ int main(void)
         cmocka_unit_test(tokenize__spm_prefixes_every_fragment),
         cmocka_unit_test(tokenize__raw_bpe),
         cmocka_unit_test(tokenize__whole_words_are_never_special),
+        cmocka_unit_test(tokenize__special_tokens_do_not_cut_characters),
         cmocka_unit_test(tokenize__missing_bytes_are_dropped),
         cmocka_unit_test(tokenize__too_long_is_refused),
         cmocka_unit_test(tokenize__valid_text_comes_back),

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "text/unicode.h"
 #include "text/vocab_priv.h"
 
 #define TOKENS_MAX ((size_t)1 << 26)
@@ -154,6 +155,16 @@ static enum shoal_status copy_tokens(struct sh_vocab *v, const struct sh_vocab_d
     return SHOAL_OK;
 }
 
+/* Is token i one that is looked for in texts?  Byte-level BPE looks in UTF-8, where a text of parts
+ * of characters would cut a character in two. */
+static bool is_special(const struct sh_vocab *v, int32_t i)
+{
+    const struct sh_str text = v->texts[i];
+
+    if (v->types[i] < SH_TOKEN_UNKNOWN || v->types[i] > SH_TOKEN_USER_DEFINED) return false;
+    return v->kind == SH_VOCAB_SPM || sh_utf8_valid_len(text.ptr, text.len) == text.len;
+}
+
 static enum shoal_status build_special(struct sh_vocab *v, struct shoal_error *err)
 {
     struct sh_special_token *list = NULL;
@@ -161,13 +172,13 @@ static enum shoal_status build_special(struct sh_vocab *v, struct shoal_error *e
     enum shoal_status st;
 
     for (int32_t i = 0; i < v->n_tokens; i++)
-        n += v->types[i] >= SH_TOKEN_UNKNOWN && v->types[i] <= SH_TOKEN_USER_DEFINED;
+        n += is_special(v, i);
     if (n == 0) return SHOAL_OK;
     list = sh_calloc(n, sizeof *list);
     if (!list) return sh_fail(err, SHOAL_ERR_NOMEM, "vocab: no memory for %zu special tokens", n);
     n = 0;
     for (int32_t i = 0; i < v->n_tokens; i++) {
-        if (v->types[i] < SH_TOKEN_UNKNOWN || v->types[i] > SH_TOKEN_USER_DEFINED) continue;
+        if (!is_special(v, i)) continue;
         list[n++] = (struct sh_special_token){
             .text = v->texts[i], .id = i, .always = v->types[i] == SH_TOKEN_USER_DEFINED};
     }

@@ -89,7 +89,8 @@ void sh_vocab_desc_init(struct sh_vocab_desc *desc);
 /* Build a vocabulary.  On failure *out is NULL and err says why: ERR_UNSUPPORTED for an unknown
  * model or pre-tokeniser, ERR_FORMAT for data that makes no sense, ERR_LIMIT, ERR_NOMEM.
  * Put right with a log line: ids outside the vocabulary count as absent; of tokens with equal
- * text the last one is found; empty texts become "[EMPTY_<id>]". */
+ * text the last one is found; empty texts become "[EMPTY_<id>]"; special tokens of BPE that are no
+ * UTF-8 are found in no text. */
 SHOAL_NODISCARD enum shoal_status
 sh_vocab_create(struct sh_vocab **out, const struct sh_vocab_desc *desc, struct shoal_error *err);
 void sh_vocab_destroy(struct sh_vocab *v); /* accepts NULL */
