@@ -4,12 +4,14 @@ import stats
 LOWER_IS_BETTER = ('start',)
 TITLES = {'decode': 'text, tokens/s', 'prefill': 'prompt, tokens/s', 'start': 'start to first token, ms'}
 SCALE = {'start': 1000.0}
+SHORT = ('prefill', 'decode', 'start')
 # Name, figure, row, against what, bound.  The worse end of the interval must pass.
 BARS = [
     ('decode over two workers on loopback, of our unsplit', 'decode', '2 workers, loopback', 'unsplit', 0.95),
     ('unsplit decode, of llama.cpp', 'decode', 'unsplit', 'peer', 0.9),
     ('unsplit prefill, of llama.cpp', 'prefill', 'unsplit', 'peer', 0.6),
-    ('unsplit start to first token, llama.cpp\'s of ours', 'start', 'unsplit', 'peer', 1.0),
+    ('start to first token unsplit, llama.cpp of shoal', 'start', 'unsplit', 'peer', 1.0),
+    ('start over two workers on loopback, llama.cpp of shoal', 'start', '2 workers, loopback', 'peer', 1.0),
 ]
 
 
@@ -154,3 +156,21 @@ def markdown(info, found, memory):
     for name, value, bound, met in bars(found):
         parts.append('- %s: %s: %s, bar %.2f' % ('met' if met else '**missed**', name, show(value), bound))
     return '\n'.join(parts)
+
+
+def short(info, found):
+    """Medians only, llama.cpp's beside them."""
+    m, o = info['machine'], info['options']
+
+    def cell(figure, row):
+        f = found.get(figure, {}).get(row, {})
+        parts = ['%.0f' % (f[k]['median'] * SCALE.get(figure, 1.0)) for k in ('ours', 'theirs') if f.get(k)]
+        return '%s (%s)' % tuple(parts) if len(parts) == 2 else (parts or ['-'])[0]
+
+    names = list(dict.fromkeys(row for rows in found.values() for row in rows))
+    lines = ['| in brackets: llama.cpp | ' + ' | '.join(TITLES[f] for f in SHORT) + ' |', '|---|---|---|---|']
+    lines += ['| %s | %s |' % (row, ' | '.join(cell(f, row) for f in SHORT)) for row in names]
+    lines += ['', '%s, a prompt of %d and a text of %d tokens, %d thread per process, on %d cores of %s; medians '
+              'of %d rounds, %s.' % (o['model_name'], o['prefill'], o['decode'], o['threads'], m['cores'],
+                                     m['processor'], o['rounds'], info['date'])]
+    return '\n'.join(lines)

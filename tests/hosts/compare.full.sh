@@ -11,10 +11,11 @@ fail() {
 }
 peer=$(scripts/fetch-peer.sh --bench --if-built) || peer=none
 printf 'before\n<!-- bench/compare: begin -->\nold\n<!-- bench/compare: end -->\nafter\n' > "$SHOAL_TMP/doc.md"
+printf '<!-- bench/compare: begin short -->\n<!-- bench/compare: end short -->\n' > "$SHOAL_TMP/short.md"
 bench/compare --rounds 2 -m tests/data/models/llama-dense.gguf --prefill 16 --decode 8 --ctx 512 \
     --story 'The cat and the dog' --question 'The cat and the dog' \
     --shoal "$SHOAL" --peer "$peer" --link 300us,1gbit --json "$SHOAL_TMP/json" \
-    --update "$SHOAL_TMP/doc.md" > "$SHOAL_TMP/table" || fail "exit code $?"
+    --update "$SHOAL_TMP/doc.md" --update "$SHOAL_TMP/short.md" > "$SHOAL_TMP/table" || fail "exit code $?"
 
 for row in unsplit '2 workers, loopback'; do
     [ "$(grep -c "^  $row " "$SHOAL_TMP/table")" -eq 4 ] || fail "not four lines of \"$row\""
@@ -33,4 +34,5 @@ EOP
 head -n 2 "$SHOAL_TMP/doc.md" | cmp - <(printf 'before\n<!-- bench/compare: begin -->\n') || fail 'the part before'
 tail -n 2 "$SHOAL_TMP/doc.md" | cmp - <(printf '<!-- bench/compare: end -->\nafter\n') || fail 'the part after'
 grep -q '^| 2 workers, loopback |' "$SHOAL_TMP/doc.md" || fail 'no table in the document'
+grep -Eq '^\| 2 workers, loopback \| [0-9]+ ' "$SHOAL_TMP/short.md" || fail 'no short table'
 if grep -q '^old$' "$SHOAL_TMP/doc.md"; then fail 'the old part is still there'; fi
