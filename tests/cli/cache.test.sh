@@ -7,7 +7,7 @@ model=$SHOAL_TMP/model.gguf
 cache=$SHOAL_TMP/below/cache
 "${SHOAL%/*}/tool/bigmodel" "$model" 1 q4_0 # two tensors of 37 MB, 26 MB of smaller ones
 
-ask() { expect 0 run -m "$model" -p a -n 3 -c 64 --temp 0 --json --rpc-cache on --rpc "$address" "$@"; }
+ask() { expect 0 run -m "$model" -p a -n 3 -c 64 --temp 0 --json --rpc-cache on --rpc "$address"; }
 sent() { json 'd["network"][0]["bytes_sent"] // 1000000'; }
 log() { cat "$SHOAL_TMP/worker.$((${#workers[@]} - 1))"; }
 # entries N: so many are in their places, and nothing else.
