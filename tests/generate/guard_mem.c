@@ -22,7 +22,9 @@
 #define N_BUCKETS 4096
 #define N_CLASSES 32
 #define PATTERN 0xa5
-#define WATCHED 64 // bytes on each side of a block that are checked, where there are as many
+#define BLOCK_MAX                                                                                  \
+    ((size_t)256 << 20) // the devices here have 64 MiB: who asks for more is unchecked
+#define WATCHED 64      // bytes on each side of a block that are checked, where there are as many
 
 struct region {
     uint8_t *pages; // between the two guards
@@ -113,6 +115,7 @@ static void *allocate(size_t bytes, bool zeroed)
     if (bytes > PTRDIFF_MAX || !sh_round_up_ok(bytes ? bytes : 1, SH_MEM_ALIGN, &rounded)) {
         return NULL;
     }
+    SH_ASSERT(bytes <= BLOCK_MAX);
     pthread_mutex_lock(&g_lock);
     if (g_fail_in < 0 || g_fail_in-- > 0) r = take_region(rounded);
     if (!r) {
