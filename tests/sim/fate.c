@@ -22,6 +22,11 @@ static const struct {
 #undef X
 };
 
+const char *fate_name(enum fate_kind kind)
+{
+    return KIND[kind].name;
+}
+
 /* ---- drawing -------------------------------------------------------------------------------- */
 
 /* Between a and b, equally likely in every decade. */
@@ -99,7 +104,13 @@ static void draw_fault(struct cast *c, struct fault *f)
     f->byte = draw_byte(c, f->up);
     f->after_ns = sim_chance(200) ? 0 : draw_ns(0.1, 4000);
     f->lasts_ns = sim_chance(300) ? SIM_NEVER : draw_ns(1, 15000);
-    if (f->kind == FATE_SLOW && f->lasts_ns == SIM_NEVER) f->lasts_ns = 20 * SH_SECOND;
+    // The director waits for hosts, so what stops a host or a device must end.
+    if ((f->kind == FATE_SLOW || f->kind == FATE_SLEEP) && f->lasts_ns == SIM_NEVER)
+        f->lasts_ns = 40 * SH_SECOND;
+    if (f->kind == FATE_CRAWL) {
+        f->number = (uint32_t)draw_log(2000, 500000);
+        if (f->lasts_ns == SIM_NEVER) f->lasts_ns = 20 * SH_SECOND;
+    }
     if (f->kind == FATE_MEMORY) f->number = (uint32_t)draw_log(1, 3000);
     if (f->kind == FATE_THREAD || f->kind == FATE_MEMORY) c->fate.scarce = true;
     if (f->kind == FATE_CANCEL) c->host[f->host].n_cancels++;
@@ -160,6 +171,8 @@ static void pass(void *self, int64_t proc, int64_t unused)
     if (c->over) return;
     sim_say("%s is over", KIND[f->kind].name);
     if (f->kind == FATE_PULL) net_mend(HOST_NODE + f->host, WORKER_NODE + f->worker);
+    if (f->kind == FATE_CRAWL) net_crawl(HOST_NODE + f->host, WORKER_NODE + f->worker, 0);
+    if (f->kind == FATE_SLEEP) sim_freeze(c->host[f->host].proc, false);
     if (f->kind == FATE_REFUSE) net_refuse(WORKER_NODE + f->worker, false);
     if (f->kind == FATE_IGNORE) net_ignore(WORKER_NODE + f->worker, false);
     if (f->kind == FATE_FILES) net_no_descriptors(WORKER_NODE + f->worker, false);
@@ -171,6 +184,7 @@ static void pass(void *self, int64_t proc, int64_t unused)
 
 static void cancel_host(struct cast_host *h)
 {
+    h->stop = true; // while loading
     if (h->engine) sh_engine_cancel(h->engine);
 }
 
@@ -192,6 +206,7 @@ static void strike(void *self, int64_t unused)
     if (f->kind == FATE_STOP && !w->gone) sim_freeze(w->proc, true);
     if (f->kind == FATE_SLOW && !w->gone) sim_freeze_named(w->proc, "shoal-cpu", true);
     if (f->kind == FATE_PULL) net_pull(host, worker);
+    if (f->kind == FATE_CRAWL) net_crawl(host, worker, f->number);
     if (f->kind == FATE_RESET) net_reset(host, worker);
     if (f->kind == FATE_CORRUPT) net_corrupt(host, worker, f->up);
     if (f->kind == FATE_REFUSE) net_refuse(worker, true);
@@ -199,6 +214,8 @@ static void strike(void *self, int64_t unused)
     if (f->kind == FATE_FILES) net_no_descriptors(worker, true);
     if (f->kind == FATE_THREAD) sim_refuse_thread(f->up ? w->proc : h->proc, (int)f->number);
     if (f->kind == FATE_MEMORY) sh_mem_fail_after(f->number);
+    if (f->kind == FATE_SLEEP) sim_freeze(h->proc, true);
+    if (f->kind == FATE_LEAVE) net_kill(h->proc);
     if (f->kind == FATE_CANCEL) cancel_host(h);
     if (f->lasts_ns != SIM_NEVER) sim_at(sim_now() + f->lasts_ns, pass, f, w->proc, 0);
 }
@@ -235,6 +252,8 @@ void fate_end(struct cast *c)
     }
     for (int i = 0; i < c->fate.n_workers; i++) {
         struct cast_worker *w = cast_worker(c, i);
+        for (int k = 0; k < c->fate.n_hosts; k++)
+            net_crawl(HOST_NODE + k, WORKER_NODE + i, 0);
         net_refuse(WORKER_NODE + i, false);
         net_ignore(WORKER_NODE + i, false);
         net_no_descriptors(WORKER_NODE + i, false);
@@ -257,6 +276,11 @@ static bool uses(const struct cast_host *h, int worker)
     return false;
 }
 
+static bool is_of_host(enum fate_kind k)
+{
+    return k == FATE_SLEEP || k == FATE_LEAVE || k == FATE_CANCEL;
+}
+
 static bool strikes(const struct fault *f, const struct cast_host *h)
 {
     return f->struck && uses(h, f->worker) && (!KIND[f->kind].of_link || f->host == h->index);
@@ -266,7 +290,8 @@ bool fate_concerns(const struct cast *c, const struct cast_host *h, int worker)
 {
     for (int i = 0; i < c->fate.n_faults; i++) {
         const struct fault *f = &c->fate.fault[i];
-        if (strikes(f, h) && f->worker == worker && f->kind != FATE_CANCEL) return true;
+        if (!strikes(f, h) || f->kind == FATE_CANCEL) continue;
+        if (f->worker == worker || is_of_host(f->kind)) return true;
     }
     return false;
 }
@@ -285,7 +310,10 @@ int64_t fate_lasted(const struct cast *c, const struct cast_host *h)
 
     for (int i = 0; i < c->fate.n_faults; i++) {
         const struct fault *f = &c->fate.fault[i];
-        if (strikes(f, h) && f->lasts_ns != SIM_NEVER) sum += f->lasts_ns;
+        if (!strikes(f, h) || f->lasts_ns == SIM_NEVER) continue;
+        sum += f->lasts_ns;
+        if (f->kind == FATE_CRAWL) // what is in the buffers stays slow
+            sum += 2 * (int64_t)c->fate.shape.buffer_bytes * SH_SECOND / f->number;
     }
     return sum;
 }
@@ -299,7 +327,7 @@ bool fate_harmless(const struct cast *c, const struct cast_host *h)
         const struct fault *f = &c->fate.fault[i];
         if (!strikes(f, h) || f->kind == FATE_CANCEL) continue;
         if (f->kind != FATE_STOP && f->kind != FATE_SLOW && f->kind != FATE_PULL &&
-            f->kind != FATE_IGNORE && f->kind != FATE_FILES) {
+            f->kind != FATE_IGNORE && f->kind != FATE_FILES && f->kind != FATE_SLEEP) {
             return false;
         }
         if (f->lasts_ns == SIM_NEVER) return false;

@@ -9,13 +9,14 @@
 
 enum { FATE_FAULTS_MAX = 4 };
 
-/* name, whether it concerns one host's link only, what it is */
+/* name, whether it concerns one host only, what it is */
 #define FATE_KINDS(X)                                                                              \
     X(KILL, false, "the worker dies, connections are reset")                                       \
     X(TERM, false, "the worker is told to end")                                                    \
     X(STOP, false, "the worker's process stands still")                                            \
     X(SLOW, false, "the worker's device computes for long")                                        \
     X(PULL, true, "nothing passes between host and worker")                                        \
+    X(CRAWL, true, "the link between host and worker becomes slow")                                \
     X(RESET, true, "connections between host and worker are reset")                                \
     X(CORRUPT, true, "a byte between host and worker changes")                                     \
     X(REFUSE, false, "the worker's machine refuses connections")                                   \
@@ -23,6 +24,8 @@ enum { FATE_FAULTS_MAX = 4 };
     X(FILES, false, "the worker has no descriptors")                                               \
     X(THREAD, false, "a thread of worker or host cannot be started")                               \
     X(MEMORY, false, "an allocation fails, somewhere")                                             \
+    X(SLEEP, true, "the host's process stands still")                                              \
+    X(LEAVE, true, "the host's connections are reset, as if it had died")                          \
     X(CANCEL, true, "the host's user cancels, then goes on")
 
 enum fate_kind {
@@ -42,9 +45,11 @@ struct fault {
     bool at_byte, up; /* strikes at a byte of the link, else at a time */
     uint64_t byte;
     int64_t after_ns, lasts_ns; /* SIM_NEVER: for ever */
-    uint32_t number;            /* which thread or allocation */
+    uint32_t number;            /* which thread or allocation; bytes per second */
     bool struck;
 };
+
+const char *fate_name(enum fate_kind kind);
 
 struct fate {
     int n_workers, n_hosts;

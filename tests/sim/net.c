@@ -79,6 +79,7 @@ static struct {
     int node_of[PROCS_MAX];
     bool pulled[NET_NODES_MAX][NET_NODES_MAX];
     uint64_t pull_number[NET_NODES_MAX][NET_NODES_MAX];
+    double crawl[NET_NODES_MAX][NET_NODES_MAX]; // bytes per nanosecond, 0: as the shape says
     bool refuses[NET_NODES_MAX], ignores[NET_NODES_MAX], no_descriptors[NET_NODES_MAX];
     uint64_t carried[NET_NODES_MAX][NET_NODES_MAX][2]; // [client][server][up]
     bool corrupt[NET_NODES_MAX][NET_NODES_MAX][2];
@@ -230,6 +231,8 @@ static void send_end(struct conn *c, int from)
 /* Put bytes on the line in segments. */
 static void send_segments(struct conn *c, int from, size_t n)
 {
+    const double slow = g.crawl[c->side[0].node][c->side[1].node];
+    const double rate = slow > 0 ? slow : g.shape.bytes_per_ns;
     struct pipe *p = &c->pipe[from];
 
     if (p->line_free < sim_now()) p->line_free = sim_now();
@@ -238,7 +241,7 @@ static void send_segments(struct conn *c, int from, size_t n)
         int64_t when;
         if (sim_chance(g.shape.partial)) part = 1 + sim_random((uint32_t)part);
         if (part > n) part = n;
-        p->line_free += (int64_t)((double)part / g.shape.bytes_per_ns);
+        p->line_free += (int64_t)((double)part / rate);
         when = p->line_free + delay();
         if (when < p->last_seen) when = p->last_seen;
         p->last_seen = when;
@@ -301,6 +304,12 @@ void net_mend(int a, int b)
             wake_side(c, from);
         }
     }
+}
+
+void net_crawl(int a, int b, double bytes_per_s)
+{
+    sim_note("crawl", a, b);
+    g.crawl[a][b] = g.crawl[b][a] = bytes_per_s / 1e9;
 }
 
 void net_reset(int a, int b)

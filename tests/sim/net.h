@@ -40,6 +40,8 @@ void net_kill(int proc);
 /* No byte passes between both nodes until net_mend(). */
 void net_pull(int node_a, int node_b);
 void net_mend(int node_a, int node_b);
+/* What is sent between both nodes from now on takes so many bytes per second; 0: as ever. */
+void net_crawl(int node_a, int node_b, double bytes_per_s);
 /* Reset all connections between both nodes. */
 void net_reset(int node_a, int node_b);
 /* Connections to the node are answered with a refusal; or not at all. */

@@ -25,16 +25,36 @@ static const char *g_program;
 static char g_path[] = "/tmp/shoal_sim_XXXXXX";
 static char g_repeat[512];
 
-/* A seed that spins in real time, where no virtual clock can catch it. */
-static void on_alarm(int sig)
-{
-    static const char text[] = "\nFAILED: no end in real time; again, with its trace: ";
+/* Of the sanitizers' runtime, where there is one. */
+void __sanitizer_set_death_callback(void (*callback)(void)) __attribute__((weak));
 
-    (void)sig;
+static void say_repeat(void)
+{
+    static const char text[] = "\nFAILED; again, with its trace: ";
+
     (void)!write(2, text, sizeof text - 1);
     (void)!write(2, g_repeat, strlen(g_repeat));
     (void)!write(2, "\n", 1);
-    _exit(1);
+}
+
+/* A crash, an assertion, or a seed that spins in real time, where no virtual clock can catch it. */
+static void on_signal(int sig)
+{
+    say_repeat();
+    (void)signal(sig, SIG_DFL);
+    (void)raise(sig);
+}
+
+static void watch_for_ends(void)
+{
+    if (__sanitizer_set_death_callback) {
+        __sanitizer_set_death_callback(say_repeat);
+    } else {
+        (void)signal(SIGSEGV, on_signal);
+        (void)signal(SIGFPE, on_signal);
+    }
+    (void)signal(SIGABRT, on_signal);
+    (void)signal(SIGALRM, on_signal);
 }
 
 static int make_model(void **state)
@@ -48,7 +68,7 @@ static int make_model(void **state)
     assert_int_equal(write(fd, m.bytes.ptr, m.bytes.len), m.bytes.len);
     close(fd);
     tm_release(&m);
-    (void)signal(SIGALRM, on_alarm);
+    watch_for_ends();
     world_prepare(&g_model, g_path);
     return 0;
 }
@@ -74,7 +94,7 @@ static void network__every_seed_ends_well_or_with_one_clear_failure(void **state
 {
     const char *one = getenv("SHOAL_SIM_SEED"), *some = getenv("SHOAL_SIM_SEEDS");
     unsigned long long first = 1, last = SEEDS;
-    int n_hosts = 0, n_good = 0;
+    int n_hosts = 0, n_good = 0, n_struck[FATE_KIND_COUNT] = {0};
     int64_t longest = 0;
 
     (void)state;
@@ -86,15 +106,21 @@ static void network__every_seed_ends_well_or_with_one_clear_failure(void **state
         n_hosts += r.n_hosts;
         n_good += r.n_good;
         if (r.longest_ns > longest) longest = r.longest_ns;
+        for (int k = 0; k < FATE_KIND_COUNT; k++)
+            n_struck[k] += r.n_struck[k];
         if (seed % TWICE_EVERY != 0 || one) continue;
         run_seed(seed, false, &again);
         if (again.hash != r.hash) fail_msg("seed %llu tells two stories", seed);
     }
-    print_message("%d of %d hosts got their tokens; the longest took %.1f s\n", n_good, n_hosts,
-                  (double)longest / 1e9);
-    if (last - first >= 50) { // faults strike, and not always
-        assert_in_range(n_good, n_hosts / 4, n_hosts - n_hosts / 8);
-    }
+    print_message("%d of %d hosts got their tokens; the longest took %.1f s; faults:", n_good,
+                  n_hosts, (double)longest / 1e9);
+    for (int k = 0; k < FATE_KIND_COUNT; k++)
+        print_message(" %s %d", fate_name((enum fate_kind)k), n_struck[k]);
+    print_message("\n");
+    if (last - first < 50) return;
+    assert_in_range(n_good, n_hosts / 4, n_hosts - n_hosts / 8); // faults hurt, and not always
+    for (int k = 0; k < FATE_KIND_COUNT && last - first > 500; k++)
+        assert_int_not_equal(n_struck[k], 0);
 }
 
 int main(int argc, char **argv)

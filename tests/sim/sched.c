@@ -16,7 +16,8 @@
 
 enum { THREADS_MAX = 256, PROCS_MAX = 64, EVENTS_MAX = 1 << 16 };
 #define START_NS INT64_C(1000000000000) /* the clock of a machine that has been up for a while */
-#define STEPS_MAX UINT64_C(20000000)    /* more switches than any run needs */
+#define LAST_NS (START_NS + INT64_C(1200000000000)) /* more time than any run needs */
+#define STEPS_MAX UINT64_C(20000000)                /* and more switches */
 
 struct thread {
     int id, proc;
@@ -233,6 +234,7 @@ static struct thread *choose(void)
         if (t) return t;
         if (next_moment() == SIM_NEVER) sim_fail("nobody can ever go on");
         g.now = next_moment();
+        if (g.now > LAST_NS) sim_fail("no end in sight");
     }
 }
 

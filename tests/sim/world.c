@@ -98,7 +98,12 @@ static void await_workers(struct cast *c)
 
 /* ---- hosts ---------------------------------------------------------------------------------- */
 
-static struct sh_host_options options_of(const struct cast_host *h, const char *model,
+static bool asked_to_stop(void *self)
+{
+    return ((const struct cast_host *)self)->stop;
+}
+
+static struct sh_host_options options_of(struct cast_host *h, const char *model,
                                          const char **servers)
 {
     struct sh_host_options o = {.model_path = model,
@@ -110,7 +115,9 @@ static struct sh_host_options options_of(const struct cast_host *h, const char *
                                 .n_threads = 1,
                                 .n_ctx = N_CTX,
                                 .rows_max = h->rows_max,
-                                .step_timeout_ms = h->step_ns / SH_MS};
+                                .step_timeout_ms = h->step_ns / SH_MS,
+                                .stop = asked_to_stop,
+                                .self = h};
 
     if (h->n_servers == 0) o.n_layers_given = 0;
     for (int i = 0; i < h->n_servers; i++)
@@ -128,6 +135,13 @@ static enum shoal_status next_token(struct cast_host *h, int32_t *token)
     return sh_engine_feed(h->engine, &f, token, &h->err);
 }
 
+/* After a cancel, and where memory was short, the same is asked for once more. */
+static bool may_go_on(struct cast_host *h, enum shoal_status st)
+{
+    if (st == SHOAL_ERR_CANCELLED) return h->n_cancels-- > 0;
+    return st == SHOAL_ERR_NOMEM && h->n_retries++ < 3;
+}
+
 static enum shoal_status generate(struct cast_host *h)
 {
     const struct sh_sampler_params greedy = {.temp = 0};
@@ -137,9 +151,8 @@ static enum shoal_status generate(struct cast_host *h)
     while (!st && h->n_tokens < WORLD_TOKENS) {
         int32_t token = -1;
         st = next_token(h, &token);
-        if (st == SHOAL_ERR_CANCELLED && h->n_cancels > 0) {
-            h->n_cancels--;
-            sim_note("cancelled", h->index, 0);
+        if (may_go_on(h, st)) {
+            sim_note("goes on", h->index, st);
             st = SHOAL_OK;
             continue;
         }
@@ -179,6 +192,7 @@ static void *host_main(void *arg)
     h->began_ns = sim_now();
     h->status = sh_host_open(&host, &o, &h->err);
     sim_note("opened", h->index, h->status);
+    h->opened = !h->status;
     if (!h->status)
         h->status = sh_engine_create(&h->engine, sh_host_pipeline(host), N_CTX, &h->err);
     if (!h->status) {
@@ -251,6 +265,7 @@ static void judge(const struct cast *c, const struct cast_host *h)
     if (!h->status) return;
     if (h->err.message[0] == '\0') sim_fail("host %d fails without a word", h->index);
     if (c->fate.scarce || fate_corrupts(c)) return;
+    if (h->status == SHOAL_ERR_CANCELLED && h->stop && !h->opened) return;
     if (fate_harmless(c, h)) {
         sim_fail("host %d fails though nothing happened that should hurt it: %s", h->index,
                  h->err.message);
@@ -375,6 +390,8 @@ void world_run(const struct world_model *m, const struct world_options *o, struc
     fate_draw(&c);
     play(&c);
     *r = (struct world_result){.n_hosts = c.fate.n_hosts};
+    for (int i = 0; i < c.fate.n_faults; i++)
+        if (c.fate.fault[i].struck) r->n_struck[c.fate.fault[i].kind]++;
     for (int i = 0; i < c.fate.n_hosts; i++) {
         const struct cast_host *h = &c.host[i];
         const int64_t over = h->ended_ns - h->began_ns - fate_lasted(&c, h);

@@ -18,6 +18,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "sim/fate.h"
+
 enum { WORLD_LAYERS = 3, WORLD_PROMPTS = 3, WORLD_TOKENS = 12 };
 
 struct world_model {
@@ -32,7 +34,8 @@ void world_prepare(struct world_model *m, const char *path);
 struct world_result {
     uint64_t hash; /* of the trace */
     int n_hosts, n_good;
-    int64_t longest_ns; /* of a host, beyond what its faults lasted */
+    int n_struck[FATE_KIND_COUNT]; /* faults of each kind */
+    int64_t longest_ns;            /* of a host, beyond what its faults lasted */
 };
 
 struct world_options {

@@ -33,6 +33,9 @@ struct cast_host {
     int prompt;
     struct sh_engine *engine; /* while it may be cancelled */
     int n_cancels;            /* that are to be survived */
+    bool stop;                /* loading is to stop */
+    bool opened;
+    int n_retries;
     int32_t ids[64];
     int n_ids;
     int32_t tokens[WORLD_TOKENS];
