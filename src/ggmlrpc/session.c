@@ -72,6 +72,11 @@ enum shoal_status sh_session_answer(struct sh_session *s, const struct sh_wire_a
 
 /* ---- waiting --------------------------------------------------------------------------------*/
 
+static enum shoal_status shuts_down(struct shoal_error *err)
+{
+    return sh_fail(err, SHOAL_ERR_CANCELLED, "the server shuts down");
+}
+
 /* Everything up to ticket t is complete. */
 static void retire(struct sh_session *s, sh_ticket t)
 {
@@ -102,6 +107,7 @@ enum shoal_status sh_session_wait(struct sh_session *s, sh_ticket t, struct shoa
         }
         if (st != SHOAL_ERR_TIMEOUT) return st;
         if (sh_stream_hung_up(s->stream)) {
+            if (atomic_load(&s->server->stopping)) return shuts_down(err); // and cut the stream
             return sh_fail(err, SHOAL_ERR_PEER, "the client left while its graph was running");
         }
         if (sh_now_ns(&sh_clock_system) >= end) {
@@ -223,9 +229,7 @@ static enum shoal_status next_frame(struct sh_session *s, struct connection *c, 
 
     *end = false;
     if (s->inbox_at < s->inbox_end) return SHOAL_OK;
-    if (!sh_server_may_wait(c, !s->unanswered)) {
-        return sh_fail(err, SHOAL_ERR_CANCELLED, "the server shuts down");
-    }
+    if (!sh_server_may_wait(c, !s->unanswered)) return shuts_down(err);
     s->inbox_at = s->inbox_end = 0;
     st = sh_stream_read_some(s->stream, s->inbox, SH_SESSION_INBOX_BYTES, &forever, &got, err);
     sh_server_woke(c);
@@ -274,7 +278,7 @@ enum shoal_status sh_session_run(struct sh_session *s, struct connection *c,
         if (st) break;
         st = execute(s, size, err);
     }
-    return st;
+    return st == SHOAL_ERR_CANCELLED ? shuts_down(err) : st; // nobody else cuts a stream
 }
 
 void sh_session_release(struct sh_session *s)

@@ -27,6 +27,7 @@
 #include "base/thread.h"
 #include "cpu/device.h"
 #include "ggmlrpc/server.h"
+#include "gguf/describe.h"
 #include "net/address.h"
 
 enum { SERVERS_MAX = 2, MOST = 1000000, TEXT_MAX = 64 };
@@ -231,12 +232,42 @@ static void nomem__over_a_worker_and_this_machine(void **state)
     sweep(&s);
 }
 
+/* What `shoal inspect` does: a model file is opened and described. */
+static void nomem__inspecting(void **state)
+{
+    int n = 0, n_failed = 0;
+
+    (void)state;
+    for (bool reached = true; reached; n++) {
+        const size_t live = sh_mem_live_bytes();
+        struct shoal_error err = SHOAL_ERROR_INIT;
+        struct sh_buf text = SH_BUF_INIT;
+        struct sh_gguf *g = NULL;
+        enum shoal_status st;
+        sh_mem_fail_after(n);
+        st = sh_gguf_open(&g, MODELS "llama-moe.gguf", &err);
+        if (!st) st = sh_gguf_describe(g, SH_DESCRIBE_TEXT, &text, &err);
+        if (!st) st = sh_gguf_describe(g, SH_DESCRIBE_JSON, &text, &err);
+        reached = !sh_mem_fail_pending();
+        sh_mem_fail_after(-1);
+        sh_buf_release(&text);
+        sh_gguf_close(g);
+        if (st && (st != SHOAL_ERR_NOMEM || !strstr(err.message, "memory")))
+            fail_msg("allocation %d: %s, \"%s\"", n, shoal_status_name(st), err.message);
+        assert_int_equal(sh_mem_live_bytes(), live);
+        n_failed += st != SHOAL_OK;
+    }
+    print_message("inspecting: %d allocations, %d failed\n", n, n_failed);
+    assert_true(n > 10 && n_failed > n / 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nomem__on_this_machine),
         cmocka_unit_test(nomem__over_two_workers),
         cmocka_unit_test(nomem__over_a_worker_and_this_machine),
+        cmocka_unit_test(nomem__inspecting),
     };
 
     return cmocka_run_group_tests_name("nomem", tests, NULL, NULL);
