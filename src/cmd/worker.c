@@ -103,8 +103,8 @@ static const struct sh_arg args[] = {
      .value = "text|json",
      .at = AT(log_format),
      .help =
-         "json: everything on stderr is one JSON object per line, with time, level, part, message "
-         "and what the line counts (default text)"},
+         "json: everything on stderr is one JSON object per line: time, level, part, message, and "
+         "where there is more the event with its figures (docs/operating.md; default text)"},
     {.kind = SH_ARG_FLAG,
      .names = "-v --verbose",
      .at = AT(verbose),
