@@ -24,6 +24,7 @@ void sh_log_set_sink(sh_log_sink *sink, void *user, enum sh_log_level most)
     g_log.most = most;
 }
 
+SHOAL_PRINTF(2, 0)
 static void hand_over(struct sh_log_record *r, const char *fmt, va_list args)
 {
     char message[MESSAGE_BYTES_MAX];
