@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "bits.h"
 #include "kernels/kernels.h"
 #include "mm_data.h"
 
@@ -134,6 +135,7 @@ static void job_open(struct job *job, const struct sh_kernels *scalar, enum sh_d
     }
     scalar->mm[type](k_row, k0, k1, OUT_MAX, ACT_MAX, job->want[0], OUT_MAX, job->w, job->row_bytes,
                      job->act, job->act_bytes);
+    bits_fold_f32("mm", sh_dtype_info(type)->name, job->want[0], sizeof job->want / sizeof(float));
 }
 
 static void job_close(struct job *job)
@@ -325,6 +327,7 @@ static void check_act(enum sh_dtype partner, int64_t n, enum act_kind kind)
     data_act(x, n, kind, 91);
     sh_kernels_fill(&k, 0);
     k.act[partner](n, want, x);
+    bits_fold_f32("act", sh_dtype_info(partner)->name, (const float *)(void *)want, bytes / 4);
     for (int t = 0; t < N_TIERS; t++) {
         if ((have & TIERS[t].isa) != TIERS[t].isa) continue;
         sh_kernels_fill(&k, TIERS[t].isa);
@@ -376,6 +379,9 @@ static void check_convert(enum sh_dtype type, int64_t n, enum act_kind kind)
     data_act(in, n, kind, 23);
     scalar.encode[type](n, want_blocks, in);
     scalar.decode[type](n, want, want_blocks);
+    if (kind != ACT_WILD) // a scale may be NaN there, which is one value but two patterns
+        bits_fold_bytes("encode", sh_dtype_info(type)->name, want_blocks, bytes);
+    bits_fold_f32("decode", sh_dtype_info(type)->name, want, (size_t)n);
     for (int t = 0; t < N_TIERS; t++) {
         if ((have & TIERS[t].isa) != TIERS[t].isa) continue;
         sh_kernels_fill(&k, TIERS[t].isa);
@@ -418,6 +424,13 @@ static void convert__tiers_agree(void **state)
                 check_convert((enum sh_dtype)t, n * len, (enum act_kind)kind);
         }
     }
+}
+
+/* After the tests above that fold. */
+static void mm__known_bits(void **state)
+{
+    (void)state;
+    bits_check(BITS_MATRIX);
 }
 
 /* Encoded rows decode to something near; extremes and NaN give valid blocks. */
@@ -484,15 +497,17 @@ static void decode__more_types(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(mm__known_answers),
-                                       cmocka_unit_test(mm__close_to_double),
-                                       cmocka_unit_test(act__tiers_agree),
-                                       cmocka_unit_test(convert__tiers_agree),
-                                       cmocka_unit_test(encode__near),
-                                       cmocka_unit_test(decode__more_types),
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(mm__known_answers),
+        cmocka_unit_test(mm__close_to_double),
+        cmocka_unit_test(act__tiers_agree),
+        cmocka_unit_test(convert__tiers_agree),
+        cmocka_unit_test(encode__near),
+        cmocka_unit_test(decode__more_types),
 #define X(type) cmocka_unit_test(mm__tiers_agree_##type),
-                                       SH_MM_TYPES(X)
+        SH_MM_TYPES(X)
 #undef X
+            cmocka_unit_test(mm__known_bits),
     };
     const unsigned have = sh_isa_detect();
 

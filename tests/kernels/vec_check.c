@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "bits.h"
 #include "mm_data.h"
 
 const int64_t CHECK_SIZES[] = {0, 1, 15, 16, 17, 31, 33, 64, 100, 576, 1536};
@@ -269,6 +270,8 @@ void check_tiers(const char *name, call_fn *fn, const struct call *c, enum fill_
     struct arrays a;
     arrays_open(&a, c, kind, seed);
     compute_wanted(&a, fn, c);
+    for (int i = 0; i < CHECK_OUT; i++)
+        bits_fold_f32("", name, a.want[i], c->out[i]);
     for (int t = 0; t < N_TIERS; t++) {
         if (!tier_here(t)) continue;
         run_placed(name, fn, c, &a, t, false, false);
