@@ -280,7 +280,7 @@ bool sh_cache_find(struct sh_cache *c, uint64_t hash, uint64_t bytes_max,
     return true;
 }
 
-bool sh_cache_read(struct sh_cache_entry *e, void *dst, size_t n)
+static bool read_bytes(const struct sh_cache_entry *e, void *dst, size_t n)
 {
     uint8_t *to = dst;
     size_t have = 0;
@@ -291,9 +291,36 @@ bool sh_cache_read(struct sh_cache_entry *e, void *dst, size_t n)
         if (got <= 0) return false;
         have += (size_t)got;
     }
-    e->sum = sh_fnv(e->sum, dst, n);
-    e->at += n;
     return true;
+}
+
+void sh_cache_read_each(struct sh_cache_entry *const *entries, int n_entries, void *dst, size_t n,
+                        bool *ok)
+{
+    struct sh_fnv_chain chain[SH_FNV_CHAINS_MAX];
+    struct sh_cache_entry *whose[SH_FNV_CHAINS_MAX];
+    int n_chains = 0;
+
+    SH_ASSERT(n_entries <= SH_FNV_CHAINS_MAX);
+    for (int i = 0; i < n_entries; i++) {
+        uint8_t *to = (uint8_t *)dst + (size_t)i * n;
+        ok[i] = read_bytes(entries[i], to, n);
+        if (!ok[i]) continue;
+        entries[i]->at += n;
+        whose[n_chains] = entries[i];
+        chain[n_chains++] = (struct sh_fnv_chain){.hash = entries[i]->sum, .at = to, .left = n};
+    }
+    if (n_chains > 0) sh_fnv_step(chain, n_chains, n);
+    for (int i = 0; i < n_chains; i++)
+        whose[i]->sum = chain[i].hash;
+}
+
+bool sh_cache_read(struct sh_cache_entry *e, void *dst, size_t n)
+{
+    bool ok;
+
+    sh_cache_read_each(&e, 1, dst, n, &ok);
+    return ok;
 }
 
 /* Delete the entry, unless another has taken its name meanwhile. */

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/fnv.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "ggmlrpc/record.h"
@@ -280,10 +281,10 @@ static uint64_t address_of(const struct sh_session *s)
 }
 
 /* Remember that the cache lacks these bytes; a SET of them may follow. */
-static void remember_asked(struct sh_session *s)
+static void remember_asked(struct sh_session *s, uint64_t address, uint64_t hash)
 {
     s->asked[s->n_asked++ % SH_SESSION_ASKED_MAX] =
-        (struct session_asked){.address = address_of(s), .hash = s->rq.hash};
+        (struct session_asked){.address = address, .hash = hash};
 }
 
 /* Only what was asked for a moment ago is stored, and only under that hash. */
@@ -336,48 +337,143 @@ enum shoal_status sh_session_set_tensor(struct sh_session *s, uint64_t size,
     return st;
 }
 
-/* Write the entry of the hash to the tensor.  Not *found: there is none, or it was damaged, and
- * what is in the tensor now is to be sent. */
-static enum shoal_status write_cached(struct sh_session *s, struct span at, uint64_t bytes_max,
-                                      bool *found, struct shoal_error *err)
-{
-    struct sh_cache_entry e;
-    enum shoal_status st = SHOAL_OK;
-    bool whole = true;
+/* A question whether the cache has something, and what comes of it. */
+struct question {
+    struct span at; /* where the bytes go; moves on */
+    uint64_t begin; /* the same as the client counts */
+    uint64_t hash;
+    struct sh_cache_entry entry;
+    bool found;
+};
 
-    *found = false;
-    if (!s->server->cache || !sh_cache_find(s->server->cache, s->rq.hash, bytes_max, &e)) return st;
-    while (!st && whole && e.at < e.bytes) {
-        const size_t n = piece_of(e.bytes - e.at);
-        uint8_t *piece;
-        st = staging_room(s, n, &piece, err);
-        if (st) break;
-        whole = sh_cache_read(&e, piece, n);
-        if (whole) st = write_piece(s, &at, piece, n, err);
-    }
-    if (st) {
-        sh_cache_entry_close(&e);
-        return st;
-    }
-    *found = sh_cache_read_end(s->server->cache, &e);
-    if (*found) s->cache_bytes += e.bytes;
+/* The question in s->rq, checked; its entry is opened if there is one that fits. */
+static enum shoal_status open_question(struct sh_session *s, struct question *q,
+                                       struct shoal_error *err)
+{
+    enum shoal_status st;
+
+    *q = (struct question){.begin = address_of(s), .hash = s->rq.hash, .entry = {.fd = -1}};
+    st = locate_part(s, 0, &q->at, err);
+    if (st) return st;
+    q->found = s->server->cache &&
+               sh_cache_find(s->server->cache, q->hash, q->at.bytes - s->rq.offset, &q->entry);
     return SHOAL_OK;
+}
+
+/* Do the bytes of a new question touch those of earlier ones?  Then it must wait its turn. */
+static bool overlaps(const struct question *q, int n, const struct question *more)
+{
+    for (int i = 0; i < n; i++) {
+        if (q[i].begin < more->begin + more->entry.bytes &&
+            more->begin < q[i].begin + q[i].entry.bytes) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Further questions that are in the inbox already; one that is odd in any way is left there. */
+static int take_questions(struct sh_session *s, struct question *q, int n)
+{
+    const size_t frame = SH_WIRE_REQUEST_HEADER + SH_WIRE_HASH_BYTES;
+
+    while (n < SH_FNV_CHAINS_MAX && s->inbox_end - s->inbox_at >= frame) {
+        struct sh_reader r = sh_reader_over(s->inbox + s->inbox_at, frame);
+        if (sh_read_u8(&r) != SH_WIRE_SET_TENSOR_HASH || sh_read_u64(&r) != SH_WIRE_HASH_BYTES)
+            break;
+        sh_wire_request_get(&r, SH_WIRE_SET_TENSOR_HASH, &s->rq);
+        if (open_question(s, &q[n], NULL)) break;
+        if (overlaps(q, n, &q[n])) {
+            sh_cache_entry_close(&q[n].entry);
+            break;
+        }
+        s->inbox_at += frame;
+        n++;
+    }
+    return n;
+}
+
+/* One piece: the next `each` bytes of every question. */
+static enum shoal_status write_cached(struct sh_session *s, struct question *const *all, int n,
+                                      size_t each, struct shoal_error *err)
+{
+    struct sh_cache_entry *entry[SH_FNV_CHAINS_MAX];
+    bool ok[SH_FNV_CHAINS_MAX];
+    sh_ticket last = 0;
+    uint8_t *piece;
+    enum shoal_status st = staging_room(s, each * (size_t)n, &piece, err);
+
+    if (st) return st;
+    for (int i = 0; i < n; i++)
+        entry[i] = &all[i]->entry;
+    sh_cache_read_each(entry, n, piece, each, ok);
+    for (int i = 0; i < n && !st; i++) {
+        sh_ticket t = 0;
+        all[i]->found = ok[i];
+        if (!ok[i]) continue;
+        st = sh_queue_write(s->queue, all[i]->at.where->buffer, all[i]->at.offset,
+                            piece + (size_t)i * each, each, &t, err);
+        all[i]->at.offset += each;
+        if (t != 0) last = t;
+    }
+    if (last != 0) {
+        sh_staging_commit(&s->staging, piece, each * (size_t)n, last);
+        s->last = last;
+    }
+    return st;
+}
+
+/* Write the entries that were found to their tensors, side by side.  Those that turn out to be
+ * damaged are not found after all, and what is in the tensor then is to be sent. */
+static enum shoal_status write_found(struct sh_session *s, struct question *q, int n,
+                                     struct shoal_error *err)
+{
+    enum shoal_status st = SHOAL_OK;
+
+    while (!st) {
+        struct question *busy[SH_FNV_CHAINS_MAX];
+        size_t each = SH_STAGING_PIECE_BYTES;
+        int n_busy = 0;
+        for (int i = 0; i < n; i++) {
+            const uint64_t left = q[i].entry.bytes - q[i].entry.at;
+            if (!q[i].found || left == 0) continue;
+            if (left < each) each = (size_t)left;
+            busy[n_busy++] = &q[i];
+        }
+        if (n_busy == 0) break;
+        if (each > SH_STAGING_PIECE_BYTES / (size_t)n_busy)
+            each = SH_STAGING_PIECE_BYTES / (size_t)n_busy;
+        st = write_cached(s, busy, n_busy, each, err);
+    }
+    for (int i = 0; i < n; i++) {
+        if (q[i].entry.fd < 0) continue;
+        if (st) {
+            sh_cache_entry_close(&q[i].entry);
+        } else {
+            q[i].found = sh_cache_read_end(s->server->cache, &q[i].entry);
+            if (q[i].found) s->cache_bytes += q[i].entry.bytes;
+        }
+    }
+    return st;
 }
 
 enum shoal_status sh_session_set_tensor_hash(struct sh_session *s, uint64_t size,
                                              struct shoal_error *err)
 {
-    struct sh_wire_answer a = {.result = 0};
-    struct span at;
-    bool found = false;
-    enum shoal_status st = locate_part(s, 0, &at, err);
+    struct question q[SH_FNV_CHAINS_MAX];
+    enum shoal_status st = open_question(s, &q[0], err);
+    int n = 1;
 
     (void)size;
-    if (!st) st = write_cached(s, at, at.bytes - s->rq.offset, &found, err);
     if (st) return st;
-    if (!found && s->server->cache) remember_asked(s);
-    a.result = found;
-    return sh_session_answer(s, &a, err);
+    if (q[0].found) n = take_questions(s, q, n);
+    st = write_found(s, q, n, err);
+    for (int i = 0; i < n && !st; i++) {
+        const struct sh_wire_answer a = {.result = q[i].found};
+        if (!q[i].found && s->server->cache) remember_asked(s, q[i].begin, q[i].hash);
+        st = sh_session_answer(s, &a, err);
+    }
+    return st;
 }
 
 /* Send a piece, the first one behind its header. */

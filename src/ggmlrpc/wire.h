@@ -29,7 +29,8 @@
 #define SH_WIRE_DIMS 4
 #define SH_WIRE_SRC 10
 #define SH_WIRE_PARAMS 16
-#define SH_WIRE_SET_BYTES 305 /* of SET_TENSOR in front of the data */
+#define SH_WIRE_SET_BYTES 305  /* of SET_TENSOR in front of the data */
+#define SH_WIRE_HASH_BYTES 312 /* of SET_TENSOR_HASH */
 #define SH_WIRE_GRAPH_BYTES_MAX (UINT64_C(32) << 20)
 #define SH_WIRE_OPS 101 /* size of the op table of this major */
 #define SH_WIRE_PORT 50052
@@ -47,7 +48,7 @@
     X(FREE_BUFFER, 4, 8, 8, SH_WIRE_SILENT)                                                        \
     X(BUFFER_CLEAR, 5, 9, 9, SH_WIRE_SILENT)                                                       \
     X(SET_TENSOR, 6, SH_WIRE_SET_BYTES, UINT64_MAX, SH_WIRE_SILENT)                                \
-    X(SET_TENSOR_HASH, 7, 312, 312, 1)                                                             \
+    X(SET_TENSOR_HASH, 7, SH_WIRE_HASH_BYTES, SH_WIRE_HASH_BYTES, 1)                               \
     X(GET_TENSOR, 8, 312, 312, SH_WIRE_DATA)                                                       \
     X(COPY_TENSOR, 9, 592, 592, 1)                                                                 \
     X(GRAPH_COMPUTE, 10, 12, SH_WIRE_GRAPH_BYTES_MAX, SH_WIRE_SILENT)                              \

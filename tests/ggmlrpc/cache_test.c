@@ -198,16 +198,21 @@ static void cache__cannot_be_poisoned_by_other_bytes(void **state)
     bench_close(&b);
 }
 
-static void put_file(const struct bench *b, const uint8_t *bytes, size_t n)
+static void put_entry(const struct bench *b, uint64_t hash, const uint8_t *bytes, size_t n)
 {
     char path[128];
     FILE *f;
 
-    path_of(b, b->hash, path);
+    path_of(b, hash, path);
     f = fopen(path, "wb");
     assert_non_null(f);
     assert_int_equal(fwrite(bytes, 1, n, f), n);
     assert_int_equal(fclose(f), 0);
+}
+
+static void put_file(const struct bench *b, const uint8_t *bytes, size_t n)
+{
+    put_entry(b, b->hash, bytes, n);
 }
 
 static void cache__files_of_others_are_checked(void **state)
@@ -281,6 +286,64 @@ static void cache__half_a_tensor_is_none(void **state)
     bench_close(&b);
 }
 
+/* Questions that arrive together are worked on together; each is answered as if alone. */
+static void cache__many_questions_at_once(void **state)
+{
+    enum { N = 10, MISSING = 3, DAMAGED = 5, EMPTY = 6, OVER = 8 };
+    static const size_t SIZE[N] = {900000, 1, 1300000, 5000, 65536, 400000, 0, 70001, 30000, 12};
+    static uint8_t want[ROOM], got[ROOM];
+    struct sh_wire_request rq = {.offset = 0};
+    struct sh_wire_answer a = {.result = 0};
+    uint8_t frames[(N + 1) * 400];
+    struct sh_writer w = sh_writer_over(frames, sizeof frames);
+    uint64_t hash[N];
+    size_t from = 0, to = 0;
+    struct bench b;
+    char path[128];
+
+    (void)state;
+    bench_open(&b);
+    memset(want, 0, sizeof want);
+    for (int i = 0; i < N; i++) {
+        hash[i] = sh_fnv(SH_FNV_START, b.bytes + from, SIZE[i]);
+        put_entry(&b, hash[i], b.bytes + from, SIZE[i] - (i == DAMAGED));
+        if (i == MISSING) {
+            path_of(&b, hash[i], path);
+            assert_int_equal(unlink(path), 0);
+        }
+        if (i == OVER) to -= 20000; // over the end of the one before: the later one wins
+        if (i != MISSING && i != DAMAGED) memcpy(want + to, b.bytes + from, SIZE[i]);
+        rq.tensor = peer_tensor(&b.buf, to, SH_DTYPE_I8, (uint32_t)SIZE[i] + 1, 1);
+        rq.hash = hash[i];
+        sh_wire_request_put(&w, SH_WIRE_SET_TENSOR_HASH, &rq, 0);
+        from += SIZE[i];
+        to += SIZE[i] + 7;
+    }
+    rq.offset = ROOM;
+    sh_wire_request_put(&w, SH_WIRE_SET_TENSOR_HASH, &rq, 0);
+    assert_false(w.bad);
+    peer_raw(&b.p, frames, w.pos - w.pos / (N + 1)); // all but the last, which is wrong
+    for (int i = 0; i < N; i++) {
+        peer_answer(&b.p, SH_WIRE_SET_TENSOR_HASH, &a);
+        assert_int_equal(a.result, i != MISSING && i != DAMAGED);
+    }
+    peer_get(&b.p, &b.buf, 0, got, ROOM);
+    from = SIZE[0] + SIZE[1] + SIZE[2] + SIZE[3] + SIZE[4] + 7 * 5; // of the damaged one
+    memset(got + from, 0, SIZE[DAMAGED]);
+    assert_memory_equal(got, want, ROOM);
+
+    // With the wrong one at the end: the others are answered before the connection ends.
+    peer_raw(&b.p, frames, w.pos);
+    for (int i = 0; i < N; i++)
+        peer_answer(&b.p, SH_WIRE_SET_TENSOR_HASH, &a);
+    assert_int_equal(peer_expect_end(&b.p), SHOAL_ERR_FORMAT);
+    for (int i = 0; i < N; i++) {
+        path_of(&b, hash[i], path);
+        assert_int_equal(unlink(path) == 0, i != MISSING && i != DAMAGED);
+    }
+    bench_close(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -291,6 +354,7 @@ int main(void)
         cmocka_unit_test(cache__files_of_others_are_checked),
         cmocka_unit_test(cache__a_wrong_offset_ends_the_connection),
         cmocka_unit_test(cache__half_a_tensor_is_none),
+        cmocka_unit_test(cache__many_questions_at_once),
     };
 
     return cmocka_run_group_tests_name("server cache", tests, NULL, NULL);
