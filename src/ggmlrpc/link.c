@@ -350,7 +350,7 @@ static enum shoal_status check_due(struct link *l, struct shoal_error *err)
 static enum shoal_status read_header(struct link *l, uint64_t *size, struct shoal_error *err)
 {
     const int64_t tick = l->step_ns / 4 < TICK_NS ? l->step_ns / 4 : TICK_NS;
-    uint8_t bytes[SH_WIRE_ANSWER_HEADER];
+    uint8_t bytes[SH_WIRE_ANSWER_HEADER] = {0};
     struct sh_reader rd = sh_reader_over(bytes, sizeof bytes);
     size_t have = 0, got;
 

@@ -436,7 +436,8 @@ void sh_host_network(const struct sh_host *h, int i, struct sh_host_network *out
                                     .bytes_received = t.bytes_received,
                                     .round_trips = t.round_trips,
                                     .graphs_sent = t.graphs_sent};
-    snprintf(out->address, sizeof out->address, "%s", h->member[i].name);
+    snprintf(out->address, sizeof out->address, "%.*s", (int)sizeof out->address - 1,
+             h->member[i].name);
 }
 
 void sh_host_cancel(struct sh_host *h)
