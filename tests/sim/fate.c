@@ -125,6 +125,7 @@ void fate_draw(struct cast *c)
                        .n_hosts = 1 + (int)sim_chance(300),
                        .worker_threads = sim_chance(150) ? 2 : 1,
                        .graph_ns = sim_chance(300) ? draw_ns(1000, 8000) : 0};
+    f->with_rude = sim_chance(200);
     draw_shape(&f->shape);
     for (int i = 0; i < f->n_hosts; i++)
         draw_host(c, &c->host[i]);
@@ -156,6 +157,7 @@ static void end_worker(struct cast_worker *w, bool kill)
     sim_freeze(w->proc, false);
     sim_freeze_named(w->proc, "shoal-cpu", false);
     if (kill) net_kill(w->proc);
+    if (!w->gone) w->told_ns = sim_now();
     w->gone = true;
     if (w->server) sh_ggmlrpc_server_stop(w->server);
 }
@@ -294,6 +296,16 @@ bool fate_concerns(const struct cast *c, const struct cast_host *h, int worker)
         if (f->worker == worker || is_of_host(f->kind)) return true;
     }
     return false;
+}
+
+bool fate_holds_up(const struct cast *c, int worker)
+{
+    for (int i = 0; i < c->fate.n_faults; i++) {
+        const struct fault *f = &c->fate.fault[i];
+        if (!f->struck || f->worker != worker) continue;
+        if (f->kind == FATE_STOP || f->kind == FATE_SLOW || f->kind == FATE_FILES) return true;
+    }
+    return c->fate.scarce;
 }
 
 bool fate_corrupts(const struct cast *c)

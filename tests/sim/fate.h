@@ -58,7 +58,8 @@ struct fate {
     struct net_shape shape;
     struct fault fault[FATE_FAULTS_MAX];
     int n_faults;
-    bool scarce; /* threads or memory may run out: anybody may fail */
+    bool with_rude; /* a client that stops in the middle of a frame */
+    bool scarce;    /* threads or memory may run out: anybody may fail */
 };
 
 /* Everything that the seed decides beforehand, hosts included. */
@@ -73,6 +74,8 @@ void fate_end(struct cast *c);
 bool fate_concerns(const struct cast *c, const struct cast_host *h, int worker);
 /* Did nothing strike that may make this host fail? */
 bool fate_harmless(const struct cast *c, const struct cast_host *h);
+/* Did a fault strike that makes a worker itself slow? */
+bool fate_holds_up(const struct cast *c, int worker);
 bool fate_corrupts(const struct cast *c);
 /* How long the faults of this host lasted, as far as they end; how long it may take in all. */
 int64_t fate_lasted(const struct cast *c, const struct cast_host *h);

@@ -47,8 +47,9 @@ static struct {
     int n_threads, n_started;
     int64_t now;
     uint64_t random, hash, n_steps, n_notes;
-    uint32_t preempt; // of 1024, at each yield
-    bool by_priority; // the highest runs, instead of any
+    uint32_t preempt;  // of 1024, at each yield
+    uint32_t sluggish; // of 32768, at each yield: runs again only after a while
+    bool by_priority;  // the highest runs, instead of any
     bool frozen[PROCS_MAX];
     int refuse[PROCS_MAX];
     struct event *heap;
@@ -261,9 +262,18 @@ static void switch_away(void)
     await_baton(me);
 }
 
+/* A busy machine: a thread that could run does not, while time and the network go on. */
+static void dawdle(void)
+{
+    const int64_t longest_ns = INT64_C(1000) << sim_random(14); // 1 us to 8 ms
+
+    sim_sleep(1 + sim_random((uint32_t)longest_ns));
+}
+
 void sim_yield(void)
 {
     pump();
+    if (g.sluggish > 0 && sim_random(32768) < g.sluggish) dawdle();
     if (!sim_chance(g.preempt)) {
         if (stands_still(g_self)) switch_away();
         return;
@@ -427,7 +437,7 @@ bool sim_thread_refused(void)
 
 void sim_begin(const struct sim_options *o)
 {
-    static const uint32_t preempt[] = {0, 4, 32, 128, 400};
+    static const uint32_t preempt[] = {0, 4, 32, 128, 400}, sluggish[] = {0, 0, 8, 64, 400};
 
     memset(&g, 0, sizeof g);
     g.o = *o;
@@ -436,6 +446,7 @@ void sim_begin(const struct sim_options *o)
     for (int i = 0; i < 8; i++)
         (void)sim_random(2);
     g.preempt = preempt[sim_random(5)];
+    g.sluggish = sluggish[sim_random(5)];
     g.by_priority = sim_chance(300);
     g.heap = calloc(EVENTS_MAX, sizeof *g.heap);
     if (!g.heap) sim_fail("no memory for events");

@@ -11,15 +11,26 @@
 #include "cpu/device.h"
 #include "engine/engine.h"
 #include "ggmlrpc/server.h"
+#include "ggmlrpc/wire.h"
 #include "host/host.h"
+#include "net/tcp.h"
 #include "sim/fate.h"
 #include "sim/net.h"
 #include "sim/sched.h"
 #include "sim/world_cast.h"
 
-enum { N_CTX = 96, PORT = 50052, HONEST_NODE = 20, HOST_NODE = 10, WORKER_NODE = 1 };
+enum {
+    N_CTX = 96,
+    PORT = 50052,
+    HONEST_NODE = 20,
+    RUDE_NODE = 21,
+    HOST_NODE = 10,
+    WORKER_NODE = 1
+};
 #define DRAIN_NS                                                                                   \
     (75 * SH_SECOND) /* keep-alive finds lost clients within 35 s, limits of frames 10 */
+#define DRAINED_NS (8 * SH_SECOND) /* 5 s for commands under way, then they are cut */
+#define RUDE_NS (25 * SH_SECOND)   /* 5 s for a greeting, 10 s for a pause inside a frame */
 #define HONEST_NS (20 * SH_SECOND) /* more than any link is slow */
 
 static const int PROMPT_LENGTH[WORLD_PROMPTS] = {1, 9, 33};
@@ -35,6 +46,15 @@ static void check_empty(const struct cast_worker *w)
         sim_fail("worker %d ends with %d connections and %zu bytes of clients", w->index,
                  s.n_connections, s.memory_used);
     }
+}
+
+/* Told to end, it lets commands under way finish, but not for ever. */
+static void check_ended_in_time(const struct cast_worker *w)
+{
+    const int64_t took = sim_now() - w->told_ns;
+
+    if (!w->gone || fate_holds_up(w->world, w->index) || took < DRAINED_NS) return;
+    sim_fail("worker %d ended %.1f s after it was told to", w->index, (double)took / 1e9);
 }
 
 static void *worker_main(void *arg)
@@ -56,6 +76,7 @@ static void *worker_main(void *arg)
         st = sh_ggmlrpc_server_run(server, &err);
         w->up = false;
         check_empty(w);
+        check_ended_in_time(w);
         w->server = NULL;
         sh_ggmlrpc_server_destroy(server);
     }
@@ -239,6 +260,54 @@ static void check_tokens(const struct cast_host *h)
     }
 }
 
+/* ---- a rude client -------------------------------------------------------------------------- */
+
+/* The beginning of a frame: of the greeting, or of one behind it. */
+static size_t half_a_frame(uint8_t *bytes, size_t cap)
+{
+    const struct sh_wire_request rq = {.device = 0};
+    struct sh_writer w = sh_writer_over(bytes, cap);
+    size_t greeting;
+
+    sh_wire_request_put(&w, SH_WIRE_HELLO, &rq, 0);
+    greeting = w.pos;
+    if (sim_chance(300)) return sim_random((uint32_t)greeting);
+    sh_wire_request_put(&w, SH_WIRE_SET_TENSOR, &rq, 1000000);
+    return greeting + 1 + sim_random((uint32_t)(w.pos - greeting));
+}
+
+/* It stops in the middle of a frame and stays.  The server ends that. */
+static void *rude_main(void *arg)
+{
+    struct cast *c = arg;
+    const struct sh_tcp_options tcp = {.user_timeout_ms = 0};
+    struct sh_pace pace = sh_pace_until(sim_now() + RUDE_NS);
+    struct shoal_error err = SHOAL_ERROR_INIT;
+    enum shoal_status st;
+    struct sh_endpoint ep;
+    uint8_t bytes[1024];
+    size_t got = 1;
+
+    st = sh_endpoint_parse(&ep, cast_worker(c, 0)->address, -1, &err);
+    if (!st) st = sh_tcp_connect(&c->rude, &ep, SH_SECOND, &tcp, &err);
+    if (st) return NULL; // its worker has a fault already
+    st = sh_stream_write_full(c->rude, bytes, half_a_frame(bytes, sizeof bytes), &pace, &err);
+    while (!st && got > 0)
+        st = sh_stream_read_some(c->rude, bytes, sizeof bytes, &pace, &got, &err);
+    sim_say("the rude client: %s %s", shoal_status_name(st), err.message);
+    if (st == SHOAL_ERR_TIMEOUT && !fate_holds_up(c, 0)) sim_fail("a rude client is not sent away");
+    sh_stream_close(c->rude);
+    return NULL;
+}
+
+static void begin_rude(struct cast *c)
+{
+    const int proc = c->n_procs++;
+
+    net_place(proc, RUDE_NODE);
+    c->rude_thread = sim_spawn(proc, "rude", rude_main, c);
+}
+
 /* ---- judging -------------------------------------------------------------------------------- */
 
 static bool names_a_culprit(const struct cast *c, const struct cast_host *h)
@@ -369,10 +438,12 @@ static void play(struct cast *c)
         cast_start_worker(c, i);
     await_workers(c);
     fate_begin(c);
+    if (f->with_rude) begin_rude(c);
     for (int i = 0; i < f->n_hosts; i++)
         begin_host(c, &c->host[i], i, HOST_NODE + i);
     for (int i = 0; i < f->n_hosts; i++)
         sim_join(c->host[i].thread);
+    if (f->with_rude) sim_join(c->rude_thread);
     fate_end(c);
     for (int i = 0; i < f->n_hosts; i++)
         judge(c, &c->host[i]);

@@ -19,6 +19,7 @@ struct cast_worker { /* one life of a worker: started anew, it is another one */
     struct sh_ggmlrpc_server *server; /* while it can be stopped */
     bool up, ended;
     bool gone; /* killed or told to end */
+    int64_t told_ns;
 };
 
 struct cast_host {
@@ -54,6 +55,8 @@ struct cast {
     int n_started;
     int now[CAST_SERVERS_MAX]; /* which life of worker i is the present one */
     struct cast_host host[CAST_HOSTS_MAX], honest;
+    int rude_thread; /* a client that stops in the middle of a frame */
+    struct sh_stream *rude;
     bool over; /* no more faults */
 };
 
