@@ -25,6 +25,7 @@ void sh_log_set_sink(sh_log_sink *sink, void *user, enum sh_log_level most)
 }
 
 SHOAL_PRINTF(2, 0)
+static void hand_over(struct sh_log_record *r, const char *fmt, va_list args) SHOAL_PRINTF(2, 0);
 static void hand_over(struct sh_log_record *r, const char *fmt, va_list args)
 {
     char message[MESSAGE_BYTES_MAX];

@@ -64,6 +64,7 @@ void sh_say_text(struct sh_str text)
 }
 
 // A message of the program itself.  One that is too long loses its end.
+static void say(enum sh_log_level level, const char *fmt, va_list args) SHOAL_PRINTF(2, 0);
 static void say(enum sh_log_level level, const char *fmt, va_list args)
 {
     char message[LINE_BYTES_MAX], line[SH_LOG_LINE_BYTES];
