@@ -46,8 +46,19 @@ group_demo() {
     need unzip has unzip
     need ca-certificates test -e /etc/ssl/certs/ca-certificates.crt
 }
+# The fuzzer and the sanitizers of clang are a package of their own, named after its version.
+fuzzes() {
+    has clang && printf 'int LLVMFuzzerTestOneInput(const char *p, long n) { return n > 9 && *p; }' |
+        clang -x c -fsanitize=fuzzer,address -o /dev/null -
+}
+fuzzer_package() {
+    local major
+    major=$({ clang -dumpversion || apt-cache depends clang | sed -n 's/.*Depends: clang-//p'; } 2> /dev/null)
+    echo "libclang-rt-${major%%.*}-dev"
+}
 group_clang() {
     need clang has clang
+    need "$(fuzzer_package)" fuzzes
 }
 group_peer() {
     need gcc has gcc
