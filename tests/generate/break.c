@@ -144,6 +144,58 @@ static void break_list(struct gen *g, int32_t i)
     }
 }
 
+/* Does anything lie in the memory of tensor i? */
+static bool has_views(const struct sh_graph *q, int32_t i)
+{
+    for (int32_t t = 0; t < q->n_tensors; t++) {
+        if (q->tensors[t].view_src == i) return true;
+    }
+    return false;
+}
+
+/* A leaf of another shape, lawful by itself: only what uses it can object. */
+static void break_shape(struct gen *g, int32_t i)
+{
+    struct sh_tensor *t = &g->g.tensors[i];
+    const int d = (int)gen_below(g, SH_MAX_DIMS);
+    const int64_t step =
+        d == 0 && sh_dtype_valid((uint32_t)t->dtype) ? sh_dtype_info(t->dtype)->block_len : 1;
+    const int64_t choices[] = {t->ne[d] + step, t->ne[d] - step, t->ne[d] - step, 0, step,
+                               2 * t->ne[d]};
+    size_t bytes;
+
+    if (t->op != SH_OP_NONE || t->view_src >= 0 || has_views(&g->g, i)) return;
+    if (!sh_dtype_valid((uint32_t)t->dtype)) return;
+    SET(g, "extent", i, t->ne[d], choices[gen_below(g, 6)]);
+    if (t->ne[d] < 0 || t->ne[d] > 1 << 20) return;
+    sh_tensor_set_dense(t);
+    if (g->places != GEN_OWN || t->buffer < 0 || !sh_tensor_bytes(t, &bytes)) return;
+    if (bytes > (size_t)1 << 24) return;
+    g->buffers[t->buffer].bytes = (bytes + 63) / 64 * 64; // there is room for it
+    t->offset = 0;
+}
+
+/* A view or a whole tensor some units further on, in every field that says so. */
+static void break_shift(struct gen *g, int32_t i)
+{
+    struct sh_graph *q = &g->g;
+    struct sh_tensor *t = &q->tensors[i];
+    const size_t unit =
+        sh_dtype_valid((uint32_t)t->dtype) ? sh_dtype_info(t->dtype)->block_bytes : 4;
+    const size_t by = unit * (size_t)(1 + gen_below(g, 4));
+
+    if (t->view_src >= 0) {
+        SET(g, "view offset", i, t->view_offs, t->view_offs + by);
+        if (t->buffer >= 0) t->offset += by;
+        return;
+    }
+    if (t->buffer < 0) return;
+    SET(g, "offset", i, t->offset, t->offset + by);
+    for (int32_t v = 0; v < q->n_tensors; v++) {
+        if (q->tensors[v].view_src == i) q->tensors[v].offset += by;
+    }
+}
+
 /* Results on top of other tensors, exactly or nearly. */
 static void break_alias(struct gen *g, int32_t i)
 {
@@ -170,7 +222,7 @@ bool gen_break(struct gen *g)
         const int32_t t = draw_used(g);
         const int word = (int)gen_below(g, gen_chance(g, 70) ? 5 : SH_N_PARAMS);
         int32_t *params = q->tensors[t].params;
-        switch (gen_below(g, 8)) {
+        switch (gen_below(g, 12)) {
         case 0:
         case 1:
         case 2:
@@ -185,6 +237,14 @@ bool gen_break(struct gen *g)
             break;
         case 6:
             break_alias(g, t);
+            break;
+        case 7:
+        case 8:
+        case 9:
+            break_shape(g, t);
+            break;
+        case 10:
+            break_shift(g, t);
             break;
         default:
             SET(g, "parameter", t, params[word], (int32_t)near_number(g, params[word]));

@@ -39,10 +39,26 @@ float gen_float(struct gen *g, float lo, float hi)
 
 bool gen_bends(struct gen *g)
 {
-    return g->wild && gen_chance(g, 3);
+    return g->wild && gen_chance(g, 5);
 }
 
 /* ---- growing --------------------------------------------------------------------------------*/
+
+/* The same node again, over what its second source holds then: what a device kept from the first
+ * time must not be taken for it. */
+static int32_t make_again(struct gen *g)
+{
+    const int32_t node = g->g.nodes[gen_below(g, g->g.n_nodes)];
+    const struct sh_tensor old = g->g.tensors[node];
+    const int32_t x = old.src[1];
+
+    if (sh_op_info(old.op)->flags & (SH_OPF_VIEW | SH_OPF_WRITES)) return node;
+    if (x >= 0 && gen_at(g, x)->dtype == SH_DTYPE_F32 && gen_chance(g, 60)) {
+        const int32_t src[2] = {gen_source(g, SH_DTYPE_F32, gen_shape_of(g, x), false), x};
+        (void)sh_op_node(&g->g, SH_OP_CPY, 2, src, NULL);
+    }
+    return sh_op_shaped(&g->g, old.op, sh_op_info(old.op)->n_src_max, old.src, old.params, &old);
+}
 
 /* Draw one node; what the builder refuses leaves no trace but a count. */
 static void grow(struct gen *g)
@@ -52,7 +68,12 @@ static void grow(struct gen *g)
 
     while (g->wire && sh_op_info(op)->wire < 0)
         op = (enum sh_op)gen_below(g, SH_OP_COUNT);
-    made = MAKERS[op](g);
+    if (g->g.n_nodes > 0 && gen_chance(g, 12)) {
+        made = make_again(g);
+        if (made >= 0) op = gen_at(g, made)->op;
+    } else {
+        made = MAKERS[op](g);
+    }
     if (made >= 0 && !g->g.status) {
         g->counts[op].made++;
         return;
@@ -79,6 +100,7 @@ void gen_graph(struct gen *g, uint64_t seed, bool wire, struct gen_op_count *cou
     g->counts = counts;
     g->wild = gen_chance(g, 50);
     g->hot = gen_chance(g, 10);
+    g->elements_max = gen_chance(g, 4) ? 60000 : 4096;
     g->places = (enum gen_places)gen_below(g, GEN_PLACES);
     if (wire && g->places == GEN_SCRATCH) g->places = GEN_OWN;
     g->n_seq = 1 + gen_below(g, 3);
@@ -88,7 +110,7 @@ void gen_graph(struct gen *g, uint64_t seed, bool wire, struct gen_op_count *cou
                                    gen_below(g, max.r + 1)};
     if (gen_chance(g, 50)) g->bound = max;
     sh_graph_init(&g->g, &max);
-    n = 1 + (int)gen_below(g, gen_chance(g, 60) ? 5 : 20);
+    n = 1 + (int)gen_below(g, g->elements_max > 4096 ? 3 : gen_chance(g, 60) ? 5 : 20);
     for (int i = 0; i < n && g->g.n_tensors < 200; i++)
         grow(g);
 }
@@ -174,7 +196,7 @@ static void maybe_alias(struct gen *g, int32_t i)
     if (!(sh_op_info(t->op)->flags & SH_OPF_INPLACE) && !gen_bends(g)) return;
     s = &g->g.tensors[t->src[k]];
     if (!gen_chance(g, 25) || s->buffer < 0 || g->buffers[s->buffer].import) return;
-    g->alias = true;
+    g->alias = true; // so not all results can be seen behind the run
     t->buffer = s->buffer;
     t->offset = s->offset;
     if (k == 0 && gen_chance(g, 50)) {

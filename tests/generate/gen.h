@@ -16,7 +16,6 @@
 
 #define GEN_LEAVES_MAX 256
 #define GEN_BUFFERS_MAX 512
-#define GEN_ELEMENTS_MAX 4096 /* of a drawn shape */
 
 /* What the bytes of a leaf stand for. */
 enum gen_values {
@@ -51,11 +50,12 @@ struct gen_op_count {
 struct gen {
     uint64_t state; /* of the random numbers */
     struct sh_graph g;
-    bool wild;    /* now and then a bent shape, parameter or index */
-    bool wire;    /* only what the compatibility protocol can say */
-    bool hot;     /* leaves may hold infinities, NaN, and bytes that are no numbers */
-    bool damaged; /* gen_break() was here */
-    bool alias;   /* some results lie on other tensors */
+    bool wild;            /* now and then a bent shape, parameter or index */
+    bool wire;            /* only what the compatibility protocol can say */
+    bool hot;             /* leaves may hold infinities, NaN, and bytes that are no numbers */
+    int64_t elements_max; /* of a drawn shape; large ones are cut between threads */
+    bool damaged;         /* gen_break() was here */
+    bool alias;           /* some results lie on other tensors */
     enum gen_places places;
     int64_t n_seq, n_index; /* of tables */
     struct gen_leaf leaves[GEN_LEAVES_MAX];

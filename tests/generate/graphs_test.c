@@ -65,6 +65,7 @@ static void check_status(const struct gen *g, const struct run_outcome *o)
                        o->st == SHOAL_ERR_ARG;
 
     if (o->late) report_failure(g, "a command was not complete in time");
+    if (o->wrote) report_failure(g, "an import was written");
     if (!o->st) return;
     if (!known) report_failure(g, "status %d: %s", (int)o->st, o->err.message);
     if (!o->err.message[0] || o->err.code != o->st) {
@@ -88,7 +89,7 @@ static void compare(const struct gen *g, const struct run_outcome *first,
         return;
     }
     if (o->st || !promises_kept(g)) return;
-    same = run_equal(g, first, o, why, sizeof why);
+    same = run_equal(g, first, g, o, why, sizeof why);
     if (same && way->filler == 0 && has_numbers(g, first)) {
         same = run_equal_buffers(g, first, o, why, sizeof why);
     }
@@ -129,6 +130,29 @@ static void check_extents(struct gen *g, uint64_t seed)
     check_status(g, &o);
     run_release(&o);
     g->bound = bound;
+}
+
+/* Tensors that share scratch hold what they hold when each has memory of its own. */
+static void check_places(const struct gen *g, uint64_t seed, const struct run_outcome *first)
+{
+    const struct run_way way = {.device = 0};
+    static struct gen_op_count unused[SH_OP_COUNT];
+    struct run_outcome o;
+    struct gen alone;
+    char why[256] = "";
+
+    if (first->st || g->damaged || g->alias || g->places != GEN_SCRATCH || !promises_kept(g))
+        return;
+    gen_graph(&alone, seed, false, unused);
+    alone.places = GEN_OWN;
+    gen_place(&alone);
+    if (!alone.alias) {
+        run_graph(&alone, &g_devices, way, seed, &o);
+        if (o.st == SHOAL_OK && !run_equal(g, first, &alone, &o, why, sizeof why))
+            report_failure(g, "placed alone: %s", why);
+        run_release(&o);
+    }
+    gen_release(&alone);
 }
 
 static void count(const struct gen *g)
@@ -174,6 +198,7 @@ static void run_seed(uint64_t seed)
         run_release(&o);
     }
     check_extents(&g, seed);
+    check_places(&g, seed, &first);
     run_release(&first);
     gen_release(&g);
 }

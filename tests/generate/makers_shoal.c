@@ -210,7 +210,7 @@ int32_t make_SHARD_SUM(struct gen *g)
         for (int s = 1; s <= n_shards; s++)
             o.border[s] = s == n_shards ? o.n_segments : o.n_segments / 2;
         sh_sum_operand_pack(&o, params + 2 * i);
-        if (gen_bends(g)) params[2 * i] ^= 1 << gen_below(g, 32);
+        if (gen_bends(g)) params[2 * i] ^= 1 << gen_below(g, 31);
         src[i] =
             gen_source(g, SH_DTYPE_F32,
                        gen_symbolic(g, m, sh_subtrees(o.n_segments, 0, o.border[1], NULL, NULL), 0,

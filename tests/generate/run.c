@@ -53,6 +53,7 @@ struct run {
     struct sh_exec *x;
     struct sh_buffer **buffers;
     uint8_t **imported; // memory behind the imports
+    uint8_t **before;   // what it held before the run
 };
 
 static enum shoal_status open_buffers(struct run *r, struct sh_device *d)
@@ -194,6 +195,25 @@ static enum shoal_status read_results(struct run *r)
     return st;
 }
 
+/* Remember what the imports hold, or see whether it is still there. */
+static void keep_imports(struct run *r)
+{
+    for (int32_t i = 0; i < r->g->n_buffers; i++) {
+        const size_t bytes = r->g->buffers[i].bytes;
+        if (!r->imported[i]) continue;
+        r->before[i] = sh_malloc(bytes);
+        memcpy(r->before[i], r->imported[i], bytes);
+    }
+}
+
+static void check_imports(struct run *r)
+{
+    for (int32_t i = 0; i < r->g->n_buffers; i++) {
+        const size_t bytes = r->g->buffers[i].bytes;
+        if (r->before[i] && memcmp(r->before[i], r->imported[i], bytes) != 0) r->out->wrote = true;
+    }
+}
+
 static enum shoal_status carry_out(struct run *r, struct sh_device *d)
 {
     struct run_outcome *o = r->out;
@@ -209,8 +229,10 @@ static enum shoal_status carry_out(struct run *r, struct sh_device *d)
     if (r->way.dirty) st = make_dirty(r);
     if (!st) st = clear_buffers(r);
     if (!st) st = write_leaves(r, r->data_seed);
+    keep_imports(r);
     if (!st) st = sh_queue_submit(r->q, r->x, 0, &g->bound, NULL, &t, &o->err);
     if (!st) st = wait(r, t);
+    check_imports(r);
     return st ? st : read_results(r);
 }
 
@@ -228,14 +250,17 @@ void run_graph(struct gen *g, const struct run_devices *all, struct run_way way,
     out->outputs = sh_calloc((size_t)g->g.n_tensors, sizeof *out->outputs);
     r.buffers = sh_calloc((size_t)g->n_buffers, sizeof *r.buffers);
     r.imported = sh_calloc((size_t)g->n_buffers, sizeof *r.imported);
-    SH_ASSERT(out->buffers && out->outputs && r.buffers && r.imported);
+    r.before = sh_calloc((size_t)g->n_buffers, sizeof *r.before);
+    SH_ASSERT(out->buffers && out->outputs && r.buffers && r.imported && r.before);
     out->st = carry_out(&r, all->at[way.device].d);
     sh_queue_destroy(r.q);
     sh_exec_release(r.x);
     for (int32_t i = 0; i < g->n_buffers; i++) {
         sh_buffer_free(r.buffers[i]);
         sh_free(r.imported[i]);
+        sh_free(r.before[i]);
     }
+    sh_free(r.before);
     sh_free(r.buffers);
     sh_free(r.imported);
 }
@@ -306,12 +331,12 @@ static bool both_nan(enum sh_dtype type, const uint8_t *a, const uint8_t *b)
     }
 }
 
-static bool equal_tensor(const struct gen *g, const struct run_outcome *a,
+static bool equal_tensor(const struct gen *g, const struct run_outcome *a, const struct gen *h,
                          const struct run_outcome *b, int32_t i, char *why, size_t size)
 {
     const struct sh_tensor *t = gen_at(g, i);
     const struct sh_dtype_info *info = sh_dtype_info(t->dtype);
-    const uint8_t *x = run_bytes(g, a, i), *y = run_bytes(g, b, i);
+    const uint8_t *x = run_bytes(g, a, i), *y = run_bytes(h, b, i);
     int64_t ne[SH_MAX_DIMS], n = 1;
 
     if (!x || !y) return true;
@@ -336,11 +361,11 @@ static bool equal_tensor(const struct gen *g, const struct run_outcome *a,
     return true;
 }
 
-bool run_equal(const struct gen *g, const struct run_outcome *a, const struct run_outcome *b,
-               char *why, size_t size)
+bool run_equal(const struct gen *g, const struct run_outcome *a, const struct gen *h,
+               const struct run_outcome *b, char *why, size_t size)
 {
     for (int32_t i = 0; i < g->g.n_tensors; i++) {
-        if (run_computes(g, i) && !equal_tensor(g, a, b, i, why, size)) return false;
+        if (run_computes(g, i) && !equal_tensor(g, a, h, b, i, why, size)) return false;
     }
     return true;
 }

@@ -34,6 +34,7 @@ struct run_outcome {
     enum shoal_status st;
     struct shoal_error err;
     bool prepared;     /* the graph was accepted */
+    bool wrote;        /* into an import */
     bool late;         /* a wait ran out of time */
     uint8_t **buffers; /* contents behind the run, by buffer; owned */
     uint8_t **outputs; /* of scratch, by tensor; NULL where nothing was read; owned */
@@ -55,9 +56,10 @@ void run_extents(const struct gen *g, int32_t tensor, int64_t ne[SH_MAX_DIMS]);
 /* Does the run compute it? */
 bool run_computes(const struct gen *g, int32_t tensor);
 
-/* Are all results of two runs equal, NaN being one value?  Else `why` says where not. */
-bool run_equal(const struct gen *g, const struct run_outcome *a, const struct run_outcome *b,
-               char *why, size_t size);
+/* Are all results of two runs equal, NaN being one value?  Else `why` says where not.  The graphs
+ * are the same but for places. */
+bool run_equal(const struct gen *g, const struct run_outcome *a, const struct gen *h,
+               const struct run_outcome *b, char *why, size_t size);
 /* Are whole buffers equal, gaps and rows beyond the bound extents included?  Only for runs with
  * the same filler, and where there are no NaN. */
 bool run_equal_buffers(const struct gen *g, const struct run_outcome *a,

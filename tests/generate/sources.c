@@ -47,7 +47,8 @@ int64_t gen_dim(struct gen *g)
     static const int64_t odd[] = {15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 128, 129, 257};
 
     if (gen_chance(g, 3)) return 0;
-    if (gen_chance(g, 25)) return odd[gen_below(g, sizeof odd / sizeof *odd)];
+    if (gen_chance(g, g->elements_max > 4096 ? 60 : 25))
+        return odd[gen_below(g, sizeof odd / sizeof *odd)];
     return 1 + gen_below(g, 6);
 }
 
@@ -97,7 +98,7 @@ struct gen_shape gen_any_shape(struct gen *g, enum sh_dtype dtype)
         s.ne[d] = gen_dim(g);
     if (block > 1) s.ne[0] = block * (1 + gen_below(g, 3));
     if (gen_chance(g, 1)) s.ne[0] = 1100 * block / (block > 1 ? 32 : 1); // longer than a piece
-    for (int d = SH_MAX_DIMS - 1; d > 0 && elements(&s) > GEN_ELEMENTS_MAX; d--)
+    for (int d = SH_MAX_DIMS - 1; d > 0 && elements(&s) > g->elements_max; d--)
         s.ne[d] = 1;
     if (g->wire || !gen_chance(g, 25)) return s;
     const int dim = 1 + (int)gen_below(g, SH_MAX_DIMS - 1);
@@ -234,7 +235,7 @@ int32_t gen_pick(struct gen *g, uint64_t types)
     for (int tries = 0; g->g.n_tensors > 0 && tries < 12; tries++) {
         const int32_t i = (int32_t)gen_below(g, g->g.n_tensors);
         const struct sh_tensor *t = gen_at(g, i);
-        if ((types >> t->dtype & 1) && sh_tensor_elements(t) <= GEN_ELEMENTS_MAX) return i;
+        if ((types >> t->dtype & 1) && sh_tensor_elements(t) <= g->elements_max) return i;
     }
     const enum sh_dtype dtype = gen_type(g, types);
     return gen_leaf(g, dtype, gen_any_shape(g, dtype), false,

@@ -293,7 +293,7 @@ static void judge(struct gen *g, const struct client *c, const struct run_outcom
     if (g->damaged || here->st) return;
     if (c->st) {
         report_failure(g, "the server refused what runs here: %s", c->err.message);
-    } else if (!g->hot && !run_equal(g, here, there, why, sizeof why)) {
+    } else if (!g->hot && !run_equal(g, here, g, there, why, sizeof why)) {
         report_failure(g, "over the wire: %s", why);
     }
 }
