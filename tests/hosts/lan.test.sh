@@ -9,9 +9,22 @@ fail() {
     echo "FAILED: $*"
     exit 1
 }
-between() { # LEAST VALUE MOST WHAT
-    echo "$4: $2"
-    if [ "$2" -lt "$1" ] || [ "$2" -gt "$3" ]; then fail "$4 is $2, not $1 to $3"; fi
+# between LEAST MOST WHAT COMMAND...: prints the command such a number?  What is too slow is asked
+# for again, since other work on the machine slows it down; too fast is wrong at once.
+between() {
+    local least=$1 most=$2 what=$3 value i
+    shift 3
+    for ((i = 0; i < 10; i++)); do
+        value=$("$@")
+        echo "$what: $value"
+        if [ "$what" = 'round trip in us' ]; then
+            [ "$value" -ge "$least" ] || fail "a $what of less than $least"
+        else
+            [ "$value" -le "$most" ] || fail "more than $most $what"
+        fi
+        if [ "$value" -ge "$least" ] && [ "$value" -le "$most" ]; then return; fi
+    done
+    fail "never $least to $most $what"
 }
 
 within() {
@@ -22,9 +35,9 @@ within() {
     read -r port < "$SHOAL_TMP/port"
 
     # Never faster than asked for; how much slower is the machine's business.
-    between 4000 "$(python3 "$stream" rtt 10.77.0.2 "$port")" 60000 'round trip in us'
-    between 10000000 "$("$lan" exec h3 python3 "$stream" rate 10.77.0.2 "$port" 2000000)" 20400000 \
-        'bits per second'
+    between 4000 8000 'round trip in us' python3 "$stream" rtt 10.77.0.2 "$port"
+    between 10000000 20000000 'bits per second' \
+        "$lan" exec h3 python3 "$stream" rate 10.77.0.2 "$port" 2000000
 
     # A cable that is cut carries nothing, one that is joined does again.
     "$lan" cut h2

@@ -171,7 +171,7 @@ static int forward(struct forwarder *f)
 // Exact times also on a busy machine, where that is allowed; the command starts without it.
 static void be_punctual(void)
 {
-    const struct sched_param param = {.sched_priority = 1};
+    const struct sched_param param = {.sched_priority = 50};
 
     (void)sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &param);
 }
