@@ -4,8 +4,8 @@
  *     <directory>/<16 digits>.<random number>.tmp                      being written
  *
  * The layout is that of llama.cpp's RPC server, so its directories can be used.  An entry appears
- * whole or not at all: it is written beside its place, synchronised and renamed by a thread of the
- * cache, so nobody waits for the disk.  Every byte is hashed when it is stored and again when it is
+ * whole or not at all: it is written beside its place; a thread of the cache hashes the file,
+ * synchronises and renames it, so nobody waits for that.  Every byte is hashed again when it is
  * read; an entry that does not have its hash is deleted.  Leftovers of processes that died are
  * deleted when a cache is opened: a writer holds a lock on its file.
  *
@@ -73,9 +73,8 @@ void sh_cache_entry_close(struct sh_cache_entry *e); /* without a verdict; close
 /* Begin to store `bytes` bytes that should have this hash.  NULL: they will not be stored. */
 struct sh_cache_put *sh_cache_put_begin(struct sh_cache *c, uint64_t hash, uint64_t bytes);
 void sh_cache_put_bytes(struct sh_cache_put *p, const void *data, size_t n); /* accepts NULL */
-/* All bytes are there: the entry will appear soon.  False: they have another hash, nothing is
- * stored.  Accepts NULL. */
-bool sh_cache_put_end(struct sh_cache_put *p);
+/* All bytes are there: the entry will appear soon, if they have the hash.  Accepts NULL. */
+void sh_cache_put_end(struct sh_cache_put *p);
 void sh_cache_put_abort(struct sh_cache_put *p); /* accepts NULL */
 
 #endif

@@ -18,9 +18,10 @@ struct sh_cache_put {
     struct sh_cache *cache;
     struct sh_cache_put *next;
     int fd;
-    uint64_t hash, bytes; /* what was announced */
-    uint64_t at, sum;     /* what came */
-    int failed;           /* errno of a write, 0 = none */
+    uint64_t hash, bytes;        /* what was announced */
+    uint64_t at;                 /* bytes that came */
+    struct sh_cache_entry entry; /* the file, when it is read again to be hashed */
+    int failed;                  /* errno of a write, 0 = none */
     char temp[CACHE_TEMP_BYTES];
 };
 
@@ -29,6 +30,7 @@ struct sh_cache {
     uint64_t bytes_max;
     int entries_max;
     struct sh_thread thread; /* finishes what was put */
+    uint8_t *work;           /* the thread's */
 
     struct sh_mutex lock; /* guards everything below */
     struct sh_cond changed;
@@ -38,6 +40,7 @@ struct sh_cache {
     uint64_t n_temp; /* for names */
     bool closing;
     bool failing; /* the last attempt to store failed, and a line says so */
+    int64_t quiet_until_ns;
 };
 
 void cache_name(uint64_t hash, char out[CACHE_NAME_BYTES]);

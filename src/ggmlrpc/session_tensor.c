@@ -301,16 +301,6 @@ static struct sh_cache_put *begin_put(const struct sh_session *s, uint64_t bytes
     return NULL;
 }
 
-static void end_put(struct sh_session *s, struct sh_cache_put *put, enum shoal_status st)
-{
-    if (st) {
-        sh_cache_put_abort(put);
-    } else if (!sh_cache_put_end(put) && sh_server_may_log(s->server)) {
-        sh_log(SH_LOG_WARN, "ggmlrpc", "%s: bytes for the cache do not have the hash announced",
-               s->stream->peer);
-    }
-}
-
 enum shoal_status sh_session_set_tensor(struct sh_session *s, uint64_t size,
                                         struct shoal_error *err)
 {
@@ -333,7 +323,11 @@ enum shoal_status sh_session_set_tensor(struct sh_session *s, uint64_t size,
             sh_cache_put_bytes(put, piece, n); // nobody reuses the piece before this thread does
         left -= n;
     }
-    end_put(s, put, st);
+    if (st) {
+        sh_cache_put_abort(put);
+    } else {
+        sh_cache_put_end(put);
+    }
     return st;
 }
 
