@@ -8,10 +8,14 @@
 static int32_t draw_used(struct gen *g)
 {
     const int32_t t = g->g.nodes[gen_below(g, g->g.n_nodes)], n = g->g.n_tensors;
+    int32_t used[SH_MAX_SRC], n_used = 0;
 
     if (t < 0 || t >= n) return 0; // damaged before
-    const int32_t s = g->g.tensors[t].src[gen_below(g, 4)];
-    return s >= 0 && s < n && gen_chance(g, 60) ? s : t;
+    for (int k = 0; k < SH_MAX_SRC; k++) {
+        const int32_t s = g->g.tensors[t].src[k];
+        if (s >= 0 && s < n) used[n_used++] = s;
+    }
+    return n_used > 0 && gen_chance(g, 65) ? used[gen_below(g, n_used)] : t;
 }
 
 static int64_t near_number(struct gen *g, int64_t v)
@@ -157,7 +161,10 @@ static bool has_views(const struct sh_graph *q, int32_t i)
 static void break_shape(struct gen *g, int32_t i)
 {
     struct sh_tensor *t = &g->g.tensors[i];
-    const int d = (int)gen_below(g, SH_MAX_DIMS);
+    int d = (int)gen_below(g, SH_MAX_DIMS);
+
+    while (d > 0 && t->ne[d] == 1 && gen_chance(g, 80))
+        d--;
     const int64_t step =
         d == 0 && sh_dtype_valid((uint32_t)t->dtype) ? sh_dtype_info(t->dtype)->block_len : 1;
     const int64_t choices[] = {t->ne[d] + step, t->ne[d] - step, t->ne[d] - step, 0, step,
@@ -220,6 +227,10 @@ bool gen_break(struct gen *g)
     g->damaged = true;
     for (int i = 0; i < n && q->n_nodes > 0; i++) {
         const int32_t t = draw_used(g);
+        if (gen_chance(g, 25)) {
+            break_shape(g, t);
+            continue;
+        }
         const int word = (int)gen_below(g, gen_chance(g, 70) ? 5 : SH_N_PARAMS);
         int32_t *params = q->tensors[t].params;
         switch (gen_below(g, 12)) {

@@ -214,12 +214,37 @@ static void check_imports(struct run *r)
     }
 }
 
+static enum shoal_status submit(struct run *r)
+{
+    sh_ticket t = 0;
+    const enum shoal_status st =
+        sh_queue_submit(r->q, r->x, 0, &r->g->bound, NULL, &t, &r->out->err);
+
+    return st ? st : wait(r, t);
+}
+
+/* The nodes one after the other, as graphs of one node. */
+static enum shoal_status run_steps(struct run *r, struct sh_device *d)
+{
+    struct sh_graph one = r->g->g;
+    enum shoal_status st = SHOAL_OK;
+
+    one.n_nodes = 1;
+    for (int32_t n = 0; n < r->g->g.n_nodes && !st; n++) {
+        one.nodes = &r->g->g.nodes[n];
+        sh_exec_release(r->x);
+        r->x = NULL;
+        st = sh_exec_prepare(d, &r->x, &one, r->buffers, r->g->n_buffers, 1, &r->out->err);
+        if (!st) st = submit(r);
+    }
+    return st;
+}
+
 static enum shoal_status carry_out(struct run *r, struct sh_device *d)
 {
     struct run_outcome *o = r->out;
     struct gen *g = r->g;
     enum shoal_status st;
-    sh_ticket t = 0;
 
     st = sh_queue_create(d, &r->q, &o->err);
     if (!st) st = open_buffers(r, d);
@@ -229,9 +254,9 @@ static enum shoal_status carry_out(struct run *r, struct sh_device *d)
     if (r->way.dirty) st = make_dirty(r);
     if (!st) st = clear_buffers(r);
     if (!st) st = write_leaves(r, r->data_seed);
+    if (st) return st;
     keep_imports(r);
-    if (!st) st = sh_queue_submit(r->q, r->x, 0, &g->bound, NULL, &t, &o->err);
-    if (!st) st = wait(r, t);
+    st = r->way.stepwise ? run_steps(r, d) : submit(r);
     check_imports(r);
     return st ? st : read_results(r);
 }

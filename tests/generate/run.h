@@ -28,6 +28,7 @@ struct run_way {
     enum guard_side side;
     uint8_t filler; /* of buffers before the run */
     bool dirty;     /* scratch and work memory hold what another run left */
+    bool stepwise;  /* every node is prepared and run by itself */
 };
 
 struct run_outcome {
