@@ -59,6 +59,35 @@ static void elementwise__binary_repeats(void **state)
     }
 }
 
+/* Something is added to a weight, and the sum is kept as f32 or encoded anew. */
+static void elementwise__add_to_blocks(void **state)
+{
+    static const enum sh_dtype types[] = {SH_DTYPE_Q8_0, SH_DTYPE_Q4_0, SH_DTYPE_Q6_K};
+    const int64_t n = 768 * 5;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        for (int encoded = 0; encoded < 2; encoded++) {
+            const double *va, *vb;
+            double *want = rig_zeros(n);
+            int32_t src[2];
+            struct rig r;
+            rig_init(&r, 0, 0, 0);
+            src[0] = rig_random_leaf(&r, types[i], 768, 5, 1, 1, &va);
+            src[1] = rig_random_leaf(&r, SH_DTYPE_F32, 768, 5, 1, 1, &vb);
+            for (int64_t e = 0; e < n; e++)
+                want[e] = va[e] + vb[e];
+            const struct sh_tensor shape = {.dtype = encoded ? types[i] : SH_DTYPE_F32,
+                                            .ne = {768, 5, 1, 1}};
+            // A step of the coarsest of these types is an eighth of the largest number, 2.
+            rig_expect(&r, sh_op_shaped(&r.g, SH_OP_ADD, 2, src, NULL, &shape), want,
+                       encoded ? 0.3 : 1e-6, 1e-6);
+            sh_free(want);
+            rig_release(&r);
+        }
+    }
+}
+
 /* b by columns, a with gaps between its rows. */
 static void elementwise__binary_strides(void **state)
 {
@@ -622,6 +651,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(elementwise__binary_repeats),
+        cmocka_unit_test(elementwise__add_to_blocks),
         cmocka_unit_test(elementwise__binary_strides),
         cmocka_unit_test(elementwise__in_place_chain),
         cmocka_unit_test(elementwise__add_id),

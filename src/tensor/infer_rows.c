@@ -104,10 +104,31 @@ static bool check_repeats(struct sh_infer *in, const struct sh_tensor *a, const 
     return true;
 }
 
+/* Something is added to a weight: as many numbers of f32, the sum in the type asked for. */
+static bool add_to_blocks(struct sh_infer *in)
+{
+    const struct sh_tensor *a = in->src[0], *b = in->src[1];
+    const enum sh_dtype to = in->claim ? in->claim->dtype : a->dtype;
+
+    if (b->dtype != SH_DTYPE_F32 || !sh_type_readable(a->dtype) || !sh_type_readable(to)) {
+        return sh_infer_refuse_types(in);
+    }
+    for (int d = 0; d < SH_MAX_DIMS; d++) {
+        if (!sh_dim_same(a, d, b, d)) {
+            return sh_infer_refuse(in, "dimension %d of blocks is %lld, of the other %lld", d,
+                                   (long long)a->ne[d], (long long)b->ne[d]);
+        }
+    }
+    sh_infer_set_like(in, a);
+    sh_infer_set_dtype(in, to);
+    return true;
+}
+
 bool sh_infer_binary(struct sh_infer *in)
 {
     const struct sh_tensor *a = in->src[0], *b = in->src[1];
 
+    if (in->op == SH_OP_ADD && sh_dtype_is_block(a->dtype)) return add_to_blocks(in);
     if (!sh_types_have(SH_TYPES_FLOAT, a) || (b->dtype != a->dtype && b->dtype != SH_DTYPE_F32)) {
         return sh_infer_refuse_types(in);
     }

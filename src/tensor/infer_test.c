@@ -41,7 +41,8 @@ static void binary_rows(struct rows *r)
     refuses(r, node(r, a, NO, NO, NO), "source 1 is missing");
     refuses(r, node(r, a, half, NO, NO), "types f32 f16");
     refuses(r, node(r, leaf(r, I32, 8, 1, 1, 1), a, NO, NO), "types i32");
-    refuses(r, node(r, leaf(r, Q4_0, 32, 1, 1, 1), a, NO, NO), "types q4_0");
+    refuses(r, node(r, leaf(r, Q4_0, 32, 1, 1, 1), a, NO, NO),
+            r->op == SH_OP_ADD ? "of blocks is 32" : "types q4_0");
     refuses(r, node(r, a, leaf(r, F32, 3, 1, 1, 1), NO, NO), "dimension 0: 3 does not repeat");
     refuses(r, node(r, leaf(r, F32, 8, 1, 1, 1), a, NO, NO), "dimension 1");
     refuses(r, node(r, a, leaf(r, F32, 0, 1, 1, 1), NO, NO), "dimension 0: 0");
@@ -58,10 +59,20 @@ static void binary_rows(struct rows *r)
 
 static void rows__ADD(struct rows *r)
 {
+    const int32_t w = leaf(r, Q4_0, 64, 3, 1, 1), x = leaf(r, F32, 64, 3, 1, 1);
+
+    ask(r, F32, 64, 3, 1, 1); // to a weight: the sum in any type that is asked for
+    gives(r, node(r, w, x, NO, NO), F32, -1, 64, 3, 1, 1);
+    gives(r, node(r, w, x, NO, NO), Q4_0, -1, 64, 3, 1, 1);
+    refuses(r, node(r, w, leaf(r, F32, 64, 1, 1, 1), NO, NO), "dimension 1 of blocks is 3");
+    refuses(r, node(r, w, leaf(r, F16, 64, 3, 1, 1), NO, NO), "types");
+    ask(r, I32, 64, 3, 1, 1);
+    refuses(r, node(r, w, x, NO, NO), "types");
     binary_rows(r);
 }
 static void rows__SUB(struct rows *r)
 {
+    refuses(r, node(r, leaf(r, Q4_0, 64, 3, 1, 1), leaf(r, F32, 64, 3, 1, 1), NO, NO), "types");
     binary_rows(r);
 }
 static void rows__MUL(struct rows *r)
