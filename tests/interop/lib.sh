@@ -14,12 +14,14 @@ peer=${SHOAL_PEER-}
 real=${SHOAL_TEST_MODEL:-${XDG_CACHE_HOME:-$HOME/.cache}/shoal/models/SmolLM2-135M-Instruct.Q4_1.gguf}
 export OMP_WAIT_POLICY=passive # threads that wait must not take the processors from the others
 
-# build_peer_program NAME: tests/interop/NAME.c against llama.cpp, as $SHOAL_TMP/NAME.
+# build_peer_program NAME.c [MORE.c]...: these of tests/interop against llama.cpp, as
+# $SHOAL_TMP/NAME.
 build_peer_program() {
+    local name=${1%.c}
     gcc -std=c11 -D_GNU_SOURCE -O1 -Wall -Wextra -Werror -isystem "$peer/include" \
-        -o "$SHOAL_TMP/$1" "$interop/$1.c" -L "$peer/bin" -Wl,-rpath,"$peer/bin" \
+        -o "$SHOAL_TMP/$name" "${@/#/$interop/}" -L "$peer/bin" -Wl,-rpath,"$peer/bin" \
         -Wl,-rpath-link,"$peer/bin" -lllama -lggml -lggml-rpc -lggml-cpu -lggml-base -lm \
-        > "$SHOAL_TMP/out" 2>&1 || fail "$1.c does not compile"
+        > "$SHOAL_TMP/out" 2>&1 || fail "$name does not compile"
 }
 
 # client OUTPUT ARGUMENT...: the stock client, which must succeed; what it prints goes to a file.

@@ -3,7 +3,7 @@
 # middle hurts nobody, and those that come later are served.
 # test-options: timeout=300
 . tests/interop/lib.sh
-build_peer_program stock_client
+build_peer_program stock_client.c
 
 model=$models/llama-dense.gguf
 ids=$(python3 -c "print(','.join(str(3 + i * 7 % 90) for i in range(40)))")

@@ -3,7 +3,7 @@
 # with its cache there (copies, removals, several sequences, shifts) gives what it gives alone.
 # test-options: timeout=300
 . tests/interop/lib.sh
-build_peer_program stock_client
+build_peer_program stock_client.c
 
 start_worker -t 2
 a=$address

@@ -7,7 +7,7 @@ if [ ! -f "$real" ]; then
     echo 'the small real model is not there'
     exit 77
 fi
-build_peer_program stock_client
+build_peer_program stock_client.c
 
 start_worker -t 1
 a=$address
