@@ -16,6 +16,7 @@
 
 #define LINE_BYTES_MAX 2048
 #define READ_BYTES 16384
+#define LOG_WAIT_MS 1000
 
 static struct { // set before threads start
     const char *command;
@@ -113,6 +114,14 @@ int sh_say_failure(enum shoal_status st, const struct shoal_error *err)
 
 /* ---- the log -------------------------------------------------------------------------------- */
 
+// Who reads the log may have stopped reading: a session must not wait for that.
+static bool has_reader(void)
+{
+    struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
+
+    return poll(&p, 1, LOG_WAIT_MS) != 0;
+}
+
 static void write_record(void *user, const struct sh_log_record *r)
 {
     const struct timespec when = time_now();
@@ -125,7 +134,7 @@ static void write_record(void *user, const struct sh_log_record *r)
     } else {
         len = sh_log_line_text(line, r, g_console.timed ? &when : NULL);
     }
-    write_stderr(line, len);
+    if (has_reader()) write_stderr(line, len);
 }
 
 bool sh_console_wants_json(int argc, char **argv)
@@ -143,6 +152,7 @@ void sh_console_begin(const char *command, bool timed, bool json)
     g_console.command = command;
     g_console.timed = timed;
     g_console.json = json;
+    if (json) sh_interrupt_be_quiet();
 }
 
 void sh_console_log(enum sh_log_level most)

@@ -42,7 +42,7 @@ SHOAL_NODISCARD enum shoal_status sh_read_all(struct sh_buf *out, const char *pa
 void sh_console_begin(const char *command, bool timed, bool json);
 /* Does a command line ask for JSON?  Known before it is parsed, since parsing has things to say. */
 bool sh_console_wants_json(int argc, char **argv);
-/* Log lines up to `most` to stderr. */
+/* Log lines up to `most` to stderr; one that cannot be written within a second is lost. */
 void sh_console_log(enum sh_log_level most);
 
 bool sh_stderr_is_terminal(void); /* and may bars be drawn there? */

@@ -17,6 +17,7 @@ struct call {
 static struct {
     volatile sig_atomic_t count;
     volatile sig_atomic_t grace; // seconds, 0 = none
+    volatile sig_atomic_t quiet;
     int fd;
     volatile struct call call; // changed with the signals blocked
 } g_interrupt = {.fd = -1};
@@ -45,7 +46,7 @@ static void give_up(int number)
     static const char text[] = "shoal: interrupted; something did not end and was left\n";
 
     (void)number;
-    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) {
+    if (!g_interrupt.quiet && write(STDERR_FILENO, text, sizeof text - 1) < 0) {
         // nobody listens
     }
     _exit(SH_EXIT_INTERRUPTED);
@@ -86,6 +87,11 @@ void sh_interrupt_call(void (*fn)(void *arg), void *arg)
 void sh_interrupt_set_grace(unsigned seconds)
 {
     g_interrupt.grace = (sig_atomic_t)seconds;
+}
+
+void sh_interrupt_be_quiet(void)
+{
+    g_interrupt.quiet = 1;
 }
 
 bool sh_interrupted(void)

@@ -22,6 +22,8 @@ void sh_interrupt_call(void (*fn)(void *arg), void *arg);
 /* From the first signal on, end within so many seconds, or the process ends as at the second
  * signal (a peer that is frozen cannot be waited for).  0: take all the time (a server drains). */
 void sh_interrupt_set_grace(unsigned seconds);
+/* Giving up then says nothing: stderr holds what programs read. */
+void sh_interrupt_be_quiet(void);
 bool sh_interrupted(void);
 /* Readable from the first signal on; never read from it. */
 int sh_interrupt_fd(void);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What a worker and a run log: one line per session, for people and as JSON, whatever clients send.
-# test-options: timeout=240
+# test-options: timeout=300
 . tests/cli/lib.sh
 
 log() { timeout "$limit" python3 "$cli/log.py" "$@"; }
@@ -33,7 +33,7 @@ one "$good" '(l["level"], l["status"], l["reason"]) == ("info", "OK", "closed by
 # 33 greeting, 21 + 17 per buffer, 17 freed, 9 + 305 + 32 set, 9 + 12 + 8 + 3 * 296 graph and so on
 one "$good" 'l["bytes_in"] == 33 + 3 * (21 + 17) + 17 + 346 + 9 + 4 + 4 + 8 + 4 + 3 * 296 + 13 + 321'
 one "$good" 'l["bytes_out"] == 36 + 3 * (24 + 16) + 24'
-one "$good" 'l["graphs"] == 2 and l["major"] == 7 and 0 < l["compute_s"] <= l["total_s"]'
+one "$good" 'l["graphs"] == 2 and l["major"] == 7 and 0 <= l["compute_s"] <= l["total_s"]'
 one "$good" '3000000 <= l["peak_bytes"] < 3100000'
 one "$bad" '(l["level"], l["status"], l["command"]) == ("warn", "ERR_FORMAT", "GRAPH_COMPUTE")'
 one "$bad" 'l["reason"] in l["message"] and "GRAPH_COMPUTE: " in l["message"] and l["major"] == 7'
@@ -80,6 +80,34 @@ use=$(log use "$address")
 wait_until logged 2
 stop_worker "$pid"
 equal "$(grep -c '' "$(worker_log)")" 2 'lines at --log-level warn'
+
+# ---- a log that nobody reads holds nobody up
+mkfifo "$SHOAL_TMP/full"
+exec 6<> "$SHOAL_TMP/full"
+python3 -c '
+import os
+os.set_blocking(6, False)
+try:
+    while os.write(6, bytes(4096)): pass
+except BlockingIOError: pass
+os.set_blocking(6, True)'
+rm -f "$SHOAL_TMP/ready"
+mkfifo "$SHOAL_TMP/ready"
+"$SHOAL" worker --listen 127.0.0.1:0 -t 1 > "$SHOAL_TMP/ready" 2>&6 < /dev/null &
+pid=$!
+workers+=("$pid")
+read -r line < "$SHOAL_TMP/ready"
+log use "${line##* }" > /dev/null || fail 'sessions beside a log that nobody reads'
+kill -TERM "$pid"
+code=0
+for ((i = 0; i < limit * 10; i++)); do
+    kill -0 "$pid" 2> /dev/null || break
+    sleep 0.1
+done
+kill -0 "$pid" 2> /dev/null && fail 'a worker waits for the reader of its log'
+wait "$pid" || code=$?
+equal "$code" 0 'exit code of a worker whose log nobody reads'
+exec 6>&-
 
 # ---- everything on stderr is JSON then: mistakes, refusals, failures, a run's own sentences
 json_errors() { log check "$SHOAL_TMP/err" "$1" || fail "$1"; }
