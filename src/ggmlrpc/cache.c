@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/fnv.h"
@@ -277,6 +278,7 @@ bool sh_cache_find(struct sh_cache *c, uint64_t hash, uint64_t bytes_max,
         return false;
     }
     out->bytes = (uint64_t)sb.st_size;
+    out->used_s = (int64_t)sb.st_mtim.tv_sec;
     return true;
 }
 
@@ -337,12 +339,23 @@ static void delete_entry(struct sh_cache *c, const struct sh_cache_entry *e)
            name, e->bytes);
 }
 
+/* An entry that is used is young again.  Not more exactly than to the hour: changing an inode may
+ * wait for the disk. */
+static void make_young(const struct sh_cache_entry *e)
+{
+    struct timespec now;
+
+    if (clock_gettime(CLOCK_REALTIME, &now) != 0) return;
+    if ((int64_t)now.tv_sec - e->used_s >= 3600 || (int64_t)now.tv_sec < e->used_s)
+        (void)futimens(e->fd, NULL);
+}
+
 bool sh_cache_read_end(struct sh_cache *c, struct sh_cache_entry *e)
 {
     const bool right = e->at == e->bytes && e->sum == e->hash;
 
     if (right) {
-        (void)futimens(e->fd, NULL); // it is young again
+        make_young(e);
     } else {
         delete_entry(c, e);
     }

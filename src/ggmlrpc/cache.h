@@ -53,6 +53,7 @@ struct sh_cache_entry {
     int fd; /* -1: closed */
     uint64_t hash, bytes;
     uint64_t at, sum; /* read so far, and its hash */
+    int64_t used_s;   /* when it was last known to be of use, in seconds of the system's clock */
 };
 
 /* Open the entry of a hash; false if there is none of at most `bytes_max` bytes. */
