@@ -53,7 +53,7 @@ print(next(','.join(map(str, c['prompt_ids'])) for c in cases if c['prompt'].sta
 EOF
 }
 
-# start_stock: a stock RPC server with one thread; sets $address and $pid.  It cannot
+# start_stock [ARGUMENT...]: a stock RPC server; sets $address and $pid.  It cannot
 # choose a port by itself, so one that was free a moment ago is tried, and another if it was taken.
 # shellcheck disable=SC2034 # $address is for the tests
 start_stock() {
@@ -61,7 +61,7 @@ start_stock() {
     log=$SHOAL_TMP/stock.${#workers[@]}
     for try in 1 2 3 4 5; do
         port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-        "$peer/bin/ggml-rpc-server" -H 127.0.0.1 -p "$port" -t 1 > "$log" 2>&1 < /dev/null &
+        "$peer/bin/ggml-rpc-server" -H 127.0.0.1 -p "$port" "$@" > "$log" 2>&1 < /dev/null &
         pid=$!
         workers+=("$pid")
         address=127.0.0.1:$port

@@ -4,9 +4,9 @@
 # test-options: timeout=400
 . tests/interop/lib.sh
 
-start_stock
+start_stock -t 1
 s=$address
-start_stock
+start_stock -t 1
 t=$address
 start_worker -t 1
 a=$address
