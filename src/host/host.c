@@ -268,7 +268,6 @@ static void watch_loading(struct sh_host *h, const struct sh_host_options *o, st
         sh_mutex_lock(&w->lock);
     }
     sh_mutex_unlock(&w->lock);
-    if (o->progress) o->progress(o->self, total, total);
 }
 
 static enum shoal_status load_all(struct sh_host *h, const struct sh_host_options *o,
@@ -299,6 +298,7 @@ static enum shoal_status load_all(struct sh_host *h, const struct sh_host_option
             if (err) *err = l[i].error;
         }
     }
+    if (!st && o->progress) o->progress(o->self, bytes_to_move(h), bytes_to_move(h));
     sh_cond_release(&watch.finished);
     sh_mutex_release(&watch.lock);
     return st;
