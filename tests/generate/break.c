@@ -169,7 +169,7 @@ static void break_shape(struct gen *g, int32_t i)
         d == 0 && sh_dtype_valid((uint32_t)t->dtype) ? sh_dtype_info(t->dtype)->block_len : 1;
     const int64_t choices[] = {t->ne[d] + step, t->ne[d] - step, t->ne[d] - step, 0, step,
                                2 * t->ne[d]};
-    size_t bytes;
+    size_t bytes, grain;
 
     if (t->op != SH_OP_NONE || t->view_src >= 0 || has_views(&g->g, i)) return;
     if (!sh_dtype_valid((uint32_t)t->dtype)) return;
@@ -178,8 +178,10 @@ static void break_shape(struct gen *g, int32_t i)
     sh_tensor_set_dense(t);
     if (g->places != GEN_OWN || t->buffer < 0 || !sh_tensor_bytes(t, &bytes)) return;
     if (bytes > (size_t)1 << 24) return;
-    g->buffers[t->buffer].bytes = (bytes + 63) / 64 * 64; // there is room for it
-    t->offset = 0;
+    g->buffers[t->buffer].bytes = (bytes + 63) / 64 * 64; // there is room for it, and no more
+    grain = sh_dtype_info(t->dtype)->block_bytes;
+    grain &= ~grain + 1;
+    t->offset = (g->buffers[t->buffer].bytes - bytes) / grain * grain;
 }
 
 /* A view or a whole tensor some units further on, in every field that says so. */

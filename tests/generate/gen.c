@@ -111,6 +111,10 @@ void gen_graph(struct gen *g, uint64_t seed, bool wire, struct gen_op_count *cou
     if (gen_chance(g, 50)) g->bound = max;
     sh_graph_init(&g->g, &max);
     n = 1 + (int)gen_below(g, g->elements_max > 4096 ? 3 : gen_chance(g, 60) ? 5 : 20);
+    if (gen_chance(g, 40)) { // one op, and all of its memory at guard pages
+        n = 1;
+        if (gen_chance(g, 70)) g->places = GEN_OWN;
+    }
     for (int i = 0; i < n && g->g.n_tensors < 200; i++)
         grow(g);
 }
