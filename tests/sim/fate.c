@@ -350,10 +350,10 @@ bool fate_harmless(const struct cast *c, const struct cast_host *h)
 int64_t fate_allowance(const struct cast *c, const struct cast_host *h)
 {
     const int64_t step = h->step_ns > 5 * SH_SECOND ? h->step_ns : 5 * SH_SECOND;
-    int64_t sum = 15 * SH_SECOND + fate_lasted(c, h); // undisturbed, on the slowest links
+    int64_t sum = 7 * SH_SECOND + fate_lasted(c, h); // undisturbed, on the slowest links
 
     for (int i = 0; i < c->fate.n_faults; i++) {
-        if (strikes(&c->fate.fault[i], h)) sum += step + 3 * SH_SECOND;
+        if (strikes(&c->fate.fault[i], h)) sum += step + 3 * SH_SECOND / 2; // noticing, and closing
     }
     return sum;
 }
