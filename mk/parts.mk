@@ -45,5 +45,5 @@ TSAN_DIRS := threads
 
 # Unit tests of these parts, and the programs in these folders of tests/, are also built by the
 # arm64 cross compiler and run under qemu.
-PORTABLE_PARTS := base tensor kernels device cpu
+PORTABLE_PARTS := base tensor kernels sample net gguf device cpu ggmlrpc stage model engine
 PORTABLE_DIRS := kernels
