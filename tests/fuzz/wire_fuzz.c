@@ -117,8 +117,7 @@ static struct sh_ggmlrpc_server *open_server(void)
 {
     static struct sh_device *device;
     static struct sh_ggmlrpc_server *server;
-    const struct sh_cpu_options cpu = {
-        .n_threads = 1, .set_isa = true, .isa = 0, .memory_max = DEVICE_MEMORY_MAX};
+    const struct sh_cpu_options cpu = {.n_threads = 1, .memory_max = DEVICE_MEMORY_MAX};
     struct sh_ggmlrpc_server_options opt = {
         .memory_max = MEMORY_MAX, .buffers_max = 8, .graph_ns = SH_SECOND};
 
