@@ -126,6 +126,9 @@ void fate_draw(struct cast *c)
                        .worker_threads = sim_chance(150) ? 2 : 1,
                        .graph_ns = sim_chance(300) ? draw_ns(1000, 8000) : 0};
     f->with_rude = sim_chance(200);
+    f->tight = sim_chance(100) ? (int)sim_random((uint32_t)f->n_workers) : -1;
+    if (f->tight >= 0 && sim_chance(512)) f->memory_max = (size_t)draw_log(30000, 1000000);
+    if (f->tight >= 0 && f->memory_max == 0) f->connections_max = 1 + (int)sim_random(2);
     draw_shape(&f->shape);
     for (int i = 0; i < f->n_hosts; i++)
         draw_host(c, &c->host[i]);
@@ -290,6 +293,7 @@ static bool strikes(const struct fault *f, const struct cast_host *h)
 
 bool fate_concerns(const struct cast *c, const struct cast_host *h, int worker)
 {
+    if (worker == c->fate.tight) return true;
     for (int i = 0; i < c->fate.n_faults; i++) {
         const struct fault *f = &c->fate.fault[i];
         if (!strikes(f, h) || f->kind == FATE_CANCEL) continue;
@@ -334,6 +338,7 @@ bool fate_harmless(const struct cast *c, const struct cast_host *h)
 {
     int64_t patience = h->step_ns < 4 * SH_SECOND ? h->step_ns : 4 * SH_SECOND;
 
+    if (uses(h, c->fate.tight)) return false;
     if (c->fate.graph_ns > 0 && c->fate.graph_ns < patience) patience = c->fate.graph_ns;
     for (int i = 0; i < c->fate.n_faults; i++) {
         const struct fault *f = &c->fate.fault[i];

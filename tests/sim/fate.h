@@ -58,8 +58,11 @@ struct fate {
     struct net_shape shape;
     struct fault fault[FATE_FAULTS_MAX];
     int n_faults;
-    bool with_rude; /* a client that stops in the middle of a frame */
-    bool scarce;    /* threads or memory may run out: anybody may fail */
+    int tight;           /* a worker with little of what follows, -1: none has */
+    size_t memory_max;   /* for clients, 0: enough */
+    int connections_max; /* 0: enough */
+    bool with_rude;      /* a client that stops in the middle of a frame */
+    bool scarce;         /* threads or memory may run out: anybody may fail */
 };
 
 /* Everything that the seed decides beforehand, hosts included. */
