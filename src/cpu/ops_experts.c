@@ -313,9 +313,9 @@ static void add_run(const struct sums *s, int64_t i, int64_t n)
     for (int g = begin; g < end; g++) {
         const int64_t k0 = e->by_experts ? 0 : e->cut.border[g];
         const int64_t k1 = e->by_experts ? e->weight.k : e->cut.border[g + 1];
-        e->weight.mm(e->weight.k, k0, k1, s->n_out, n, s->products, (size_t)s->n_out,
-                     weight_rows(e, ch->expert, s->o), e->c->src[0].nb[1],
-                     e->act + (size_t)i * e->weight.act_bytes, e->weight.act_bytes);
+        sh_cpu_multiply(&e->weight, k0, k1, s->n_out, n, s->products, (size_t)s->n_out,
+                        weight_rows(e, ch->expert, s->o), e->c->src[0].nb[1],
+                        e->act + (size_t)i * e->weight.act_bytes);
         for (int64_t j = 0; j < n; j++) {
             const float weight = *sh_cpu_f32(weights->data + (size_t)ch[j].place * weights->nb[0] +
                                              (size_t)ch[j].token * weights->nb[1]);

@@ -79,7 +79,7 @@ static enum shoal_status check_product(const struct sh_cpu_node *n, struct sh_cp
 
 static bool product_shares(const struct sh_cpu_node *a, const struct sh_cpu_node *b)
 {
-    return sh_dtype_info(a->src[0]->dtype)->partner == sh_dtype_info(b->src[0]->dtype)->partner;
+    return sh_cpu_partner(a->k, a->src[0]->dtype) == sh_cpu_partner(b->k, b->src[0]->dtype);
 }
 
 static enum shoal_status run_product(struct sh_cpu_call *c, struct shoal_error *err)

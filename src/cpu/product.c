@@ -25,12 +25,20 @@ void sh_cpu_cut_columns(struct sh_cpu_cut *cut, int64_t whole, int64_t unit, int
     }
 }
 
+/* What rows are rounded to for weights of a type: types without a product of their own are expanded
+ * and multiplied as f32.  SH_DTYPE_COUNT: no product. */
+enum sh_dtype sh_cpu_partner(const struct sh_kernels *k, enum sh_dtype dtype)
+{
+    if (k->mm[dtype]) return sh_dtype_info(dtype)->partner;
+    return k->decode[dtype] ? SH_DTYPE_F32 : SH_DTYPE_COUNT;
+}
+
 enum shoal_status sh_cpu_weight_check(const struct sh_kernels *k, const struct sh_tensor *w,
                                       struct shoal_error *err)
 {
-    const enum sh_dtype partner = sh_dtype_info(w->dtype)->partner;
+    const enum sh_dtype partner = sh_cpu_partner(k, w->dtype);
 
-    if (!k->mm[w->dtype] || partner == SH_DTYPE_COUNT || !k->act[partner])
+    if (partner == SH_DTYPE_COUNT || !k->act[partner])
         return sh_cpu_refuse_type(w, "no product with weights", err);
     return SHOAL_OK;
 }
@@ -38,9 +46,12 @@ enum shoal_status sh_cpu_weight_check(const struct sh_kernels *k, const struct s
 void sh_cpu_weight_init(struct sh_cpu_weight *out, const struct sh_kernels *k, enum sh_dtype dtype,
                         int64_t columns)
 {
-    const enum sh_dtype partner = sh_dtype_info(dtype)->partner;
+    const enum sh_dtype partner = sh_cpu_partner(k, dtype);
 
     *out = (struct sh_cpu_weight){.mm = k->mm[dtype],
+                                  .decode = k->decode[dtype],
+                                  .dot = k->dot,
+                                  .dtype = dtype,
                                   .act = k->act[partner],
                                   .k = columns,
                                   .act_bytes = sh_act_row_bytes(partner, columns)};
@@ -98,6 +109,41 @@ void sh_cpu_add_tree(const struct sh_kernels *k, int count, int64_t n, float *se
     k->add(n, segments, segments, right);
 }
 
+/* For types without a product: each sum is a chain over pieces of SH_CPU_CHUNK columns, whatever is
+ * computed beside it. */
+static void multiply_expanded(const struct sh_cpu_weight *weight, int64_t k0, int64_t k1,
+                              int64_t n_out, int64_t n_act, float *dst, size_t dst_stride,
+                              const uint8_t *w, size_t w_stride, const uint8_t *act)
+{
+    float piece[SH_CPU_CHUNK];
+
+    for (int64_t i = 0; i < n_out; i++) {
+        for (int64_t j = 0; j < n_act; j++)
+            dst[(size_t)j * dst_stride + (size_t)i] = 0;
+        for (int64_t at = k0; at < k1; at += SH_CPU_CHUNK) {
+            const int64_t n = k1 - at < SH_CPU_CHUNK ? k1 - at : SH_CPU_CHUNK;
+            weight->decode(n, piece,
+                           w + (size_t)i * w_stride + sh_cpu_element_offset(weight->dtype, 0, at));
+            for (int64_t j = 0; j < n_act; j++) {
+                const float *x = (const float *)(const void *)(act + (size_t)j * weight->act_bytes);
+                dst[(size_t)j * dst_stride + (size_t)i] += weight->dot(n, piece, x + at);
+            }
+        }
+    }
+}
+
+void sh_cpu_multiply(const struct sh_cpu_weight *weight, int64_t k0, int64_t k1, int64_t n_out,
+                     int64_t n_act, float *dst, size_t dst_stride, const uint8_t *w,
+                     size_t w_stride, const uint8_t *act)
+{
+    if (weight->mm) {
+        weight->mm(weight->k, k0, k1, n_out, n_act, dst, dst_stride, w, w_stride, act,
+                   weight->act_bytes);
+    } else {
+        multiply_expanded(weight, k0, k1, n_out, n_act, dst, dst_stride, w, w_stride, act);
+    }
+}
+
 void sh_cpu_block(const struct sh_kernels *k, const struct sh_cpu_weight *weight,
                   const struct sh_cpu_cut *cut, int64_t n_out, const uint8_t *w, size_t w_stride,
                   int64_t n_act, const uint8_t *act, float *dst, size_t dst_stride,
@@ -110,13 +156,13 @@ void sh_cpu_block(const struct sh_kernels *k, const struct sh_cpu_weight *weight
         const int64_t *border = cut->border + cut->lo[v];
         float *out = dst + (size_t)v * vector_stride;
         if (count == 1) {
-            weight->mm(weight->k, border[0], border[1], n_out, n_act, out, dst_stride, w, w_stride,
-                       act, weight->act_bytes);
+            sh_cpu_multiply(weight, border[0], border[1], n_out, n_act, out, dst_stride, w,
+                            w_stride, act);
             continue;
         }
         for (int s = 0; s < count; s++) {
-            weight->mm(weight->k, border[s], border[s + 1], n_out, n_act, tmp + (size_t)s * segment,
-                       (size_t)n_out, w, w_stride, act, weight->act_bytes);
+            sh_cpu_multiply(weight, border[s], border[s + 1], n_out, n_act,
+                            tmp + (size_t)s * segment, (size_t)n_out, w, w_stride, act);
         }
         sh_cpu_add_tree(k, count, (int64_t)segment, tmp, segment);
         for (int64_t j = 0; j < n_act; j++)

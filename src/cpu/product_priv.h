@@ -24,12 +24,16 @@ void sh_cpu_cut_columns(struct sh_cpu_cut *cut, int64_t whole, int64_t unit, int
 
 /* A weight type's kernels and row sizes. */
 struct sh_cpu_weight {
-    sh_mm_fn *mm;
+    sh_mm_fn *mm; /* NULL: rows are expanded, and multiplied by dot */
+    sh_decode_fn *decode;
+    float (*dot)(int64_t n, const float *a, const float *b);
+    enum sh_dtype dtype;
     sh_act_fn *act;
     int64_t k;        /* columns held */
     size_t row_bytes; /* of a dense weight row */
     size_t act_bytes; /* of an activation row */
 };
+enum sh_dtype sh_cpu_partner(const struct sh_kernels *k, enum sh_dtype dtype);
 enum shoal_status sh_cpu_weight_check(const struct sh_kernels *k, const struct sh_tensor *w,
                                       struct shoal_error *err);
 void sh_cpu_weight_init(struct sh_cpu_weight *out, const struct sh_kernels *k, enum sh_dtype dtype,
@@ -43,6 +47,11 @@ struct sh_cpu_blocks sh_cpu_blocks_of(const struct sh_cpu_weight *w, int64_t n_o
                                       int n_threads);
 #define SH_CPU_BLOCK_OUT_MAX 256
 #define SH_CPU_BLOCK_MAX 16384 /* outputs of a block */
+
+/* Columns [k0, k1) of n_out weight rows against n_act activation rows; as sh_mm_fn. */
+void sh_cpu_multiply(const struct sh_cpu_weight *weight, int64_t k0, int64_t k1, int64_t n_out,
+                     int64_t n_act, float *dst, size_t dst_stride, const uint8_t *w,
+                     size_t w_stride, const uint8_t *act);
 
 /* One block: n_out weight rows from w on against n_act activation rows; vector v of activation row
  * j goes to dst + j * dst_stride + v * vector_stride.  tmp: n_held * n_out * n_act floats, unused

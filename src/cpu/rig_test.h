@@ -120,6 +120,20 @@ static inline int64_t rig_below(struct rig *r, int64_t n)
 }
 
 /* Give leaf t values: from `values` (n doubles) or, if NULL, random ones times `scale`. */
+/* Blocks of a type that cannot be encoded: any bits behind a small scale, which comes first. */
+static inline void rig_fill_blocks(struct rig *r, const struct sh_tensor *s, uint8_t *bytes,
+                                   size_t n_bytes)
+{
+    const uint16_t scale = sh_f32_to_f16(1.0f / 64);
+
+    assert_true(s->dtype == SH_DTYPE_IQ4_XS || s->dtype == SH_DTYPE_Q1_0 ||
+                s->dtype == SH_DTYPE_Q2_0);
+    for (size_t i = 0; i < n_bytes; i++)
+        bytes[i] = (uint8_t)rig_below(r, 256);
+    for (size_t i = 0; i < n_bytes; i += sh_dtype_info(s->dtype)->block_bytes)
+        memcpy(bytes + i, &scale, sizeof scale);
+}
+
 static inline const double *rig_fill(struct rig *r, int32_t t, const double *values, double scale)
 {
     const struct sh_tensor *s = sh_graph_tensor(&r->g, t);
@@ -149,9 +163,11 @@ static inline const double *rig_fill(struct rig *r, int32_t t, const double *val
             ((int64_t *)r->leaf[i].bytes)[e] = (int64_t)f[e];
         break;
     default:
-        assert_non_null(k.encode[s->dtype]);
         assert_non_null(k.decode[s->dtype]);
-        k.encode[s->dtype](n, r->leaf[i].bytes, f);
+        if (k.encode[s->dtype])
+            k.encode[s->dtype](n, r->leaf[i].bytes, f);
+        else
+            rig_fill_blocks(r, s, r->leaf[i].bytes, r->leaf[i].n_bytes);
         k.decode[s->dtype](n, f, r->leaf[i].bytes);
         break;
     }

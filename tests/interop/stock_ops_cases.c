@@ -9,19 +9,14 @@ static const enum ggml_type FLOATS[] = {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_
                                         GGML_TYPE_COUNT};
 static const enum ggml_type PLAIN_TYPES[] = {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16,
                                              GGML_TYPE_I32, GGML_TYPE_I16, GGML_TYPE_COUNT};
-/* Those of weights that a worker reads: all but iq1, iq2 and iq3. */
-static const enum ggml_type READ[] = {
-    GGML_TYPE_F32,   GGML_TYPE_F16,   GGML_TYPE_BF16,  GGML_TYPE_Q4_0,   GGML_TYPE_Q4_1,
-    GGML_TYPE_Q5_0,  GGML_TYPE_Q5_1,  GGML_TYPE_Q8_0,  GGML_TYPE_Q2_K,   GGML_TYPE_Q3_K,
-    GGML_TYPE_Q4_K,  GGML_TYPE_Q5_K,  GGML_TYPE_Q6_K,  GGML_TYPE_IQ4_NL, GGML_TYPE_IQ4_XS,
-    GGML_TYPE_TQ1_0, GGML_TYPE_TQ2_0, GGML_TYPE_MXFP4, GGML_TYPE_NVFP4,  GGML_TYPE_Q1_0,
-    GGML_TYPE_Q2_0,  GGML_TYPE_COUNT};
-/* And those that it multiplies with. */
+/* All that weights may have, but for iq1, iq2 and iq3, which a worker does not read. */
 static const enum ggml_type WEIGHTS[] = {
-    GGML_TYPE_F32,  GGML_TYPE_F16,    GGML_TYPE_BF16,  GGML_TYPE_Q4_0,
-    GGML_TYPE_Q4_1, GGML_TYPE_Q5_0,   GGML_TYPE_Q5_1,  GGML_TYPE_Q8_0,
-    GGML_TYPE_Q2_K, GGML_TYPE_Q3_K,   GGML_TYPE_Q4_K,  GGML_TYPE_Q5_K,
-    GGML_TYPE_Q6_K, GGML_TYPE_IQ4_NL, GGML_TYPE_MXFP4, GGML_TYPE_COUNT};
+    GGML_TYPE_F32,    GGML_TYPE_F16,   GGML_TYPE_BF16,  GGML_TYPE_Q4_0,   GGML_TYPE_Q4_1,
+    GGML_TYPE_Q5_0,   GGML_TYPE_Q5_1,  GGML_TYPE_Q8_0,  GGML_TYPE_Q2_K,   GGML_TYPE_Q3_K,
+    GGML_TYPE_Q4_K,   GGML_TYPE_Q5_K,  GGML_TYPE_Q6_K,  GGML_TYPE_IQ4_NL, GGML_TYPE_MXFP4,
+    GGML_TYPE_IQ4_XS, GGML_TYPE_TQ1_0, GGML_TYPE_TQ2_0, GGML_TYPE_NVFP4,  GGML_TYPE_Q1_0,
+    GGML_TYPE_Q2_0,   GGML_TYPE_COUNT};
+
 /* Those that are written while a model runs. */
 static const enum ggml_type WRITTEN[] = {
     GGML_TYPE_F32,  GGML_TYPE_F16,  GGML_TYPE_BF16, GGML_TYPE_Q4_0,   GGML_TYPE_Q4_1,
@@ -316,7 +311,7 @@ static struct ggml_tensor *views(struct build *b)
 /* Whole blocks of any type to f32 and back, casts, and into a part of another tensor. */
 static struct ggml_tensor *copy_out(struct build *b)
 {
-    const enum ggml_type t = choose_type(b, READ);
+    const enum ggml_type t = choose_type(b, WEIGHTS);
     struct ggml_tensor *x = source(b, t, PLAIN, ROWS_PACKED, 512, 3, 2, 1);
 
     b->bound = 0;
@@ -421,7 +416,7 @@ static struct ggml_tensor *pad(struct build *b)
 
 static struct ggml_tensor *get_rows(struct build *b)
 {
-    const enum ggml_type t = choose(b, 2) ? choose_type(b, READ) : GGML_TYPE_I32;
+    const enum ggml_type t = choose(b, 2) ? choose_type(b, WEIGHTS) : GGML_TYPE_I32;
     struct ggml_tensor *x = source(b, t, PLAIN, ROWS_PACKED, 512, 9, 2, 3);
     struct ggml_tensor *ids = indices(b, GGML_TYPE_I32, INDEX, 0, 9, 7, 2, 3);
 
@@ -470,10 +465,25 @@ static struct ggml_tensor *set_elements(struct build *b)
 
 /* ---- products -------------------------------------------------------------------------------*/
 
-/* Activations that round the other way cost this much. */
+/* What activations that round the other way cost; a worker does not round them at all for some. */
 static double product_bound(enum ggml_type t)
 {
-    return ggml_is_quantized(t) ? 1e-5 : t == GGML_TYPE_F32 ? 1e-11 : 1e-7;
+    switch (t) {
+    case GGML_TYPE_F32:
+        return 1e-11;
+    case GGML_TYPE_F16:
+    case GGML_TYPE_BF16:
+        return 1e-7;
+    case GGML_TYPE_IQ4_XS:
+    case GGML_TYPE_TQ1_0:
+    case GGML_TYPE_TQ2_0:
+    case GGML_TYPE_NVFP4:
+    case GGML_TYPE_Q1_0:
+    case GGML_TYPE_Q2_0:
+        return 5e-4;
+    default:
+        return 1e-5;
+    }
 }
 
 static struct ggml_tensor *mul_mat(struct build *b)
