@@ -28,7 +28,7 @@ static inline __m256i round_bf16(__m256 v)
 static inline __m256 load_rest(const float *x, int64_t n)
 {
     float part[8] = {0};
-    memcpy(part, x, (size_t)n * sizeof *x);
+    if (n > 0) memcpy(part, x, (size_t)n * sizeof *x); // x may be NULL where there is nothing
     return _mm256_loadu_ps(part);
 }
 
@@ -36,7 +36,7 @@ static inline void store_rest(float *dst, int64_t n, __m256 v)
 {
     float part[8];
     _mm256_storeu_ps(part, v);
-    memcpy(dst, part, (size_t)n * sizeof *dst);
+    if (n > 0) memcpy(dst, part, (size_t)n * sizeof *dst);
 }
 
 #endif
