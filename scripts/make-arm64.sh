@@ -54,7 +54,7 @@ words=(
     "PKG_CONFIG=env PKG_CONFIG_LIBDIR=$lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$root pkg-config"
     # The headers of the system's libraries must not warn, and what gcc guesses about null pointers
     # differs from target to target.
-    "CFLAGS=-isystem $root/usr/include -Wno-null-dereference"
+    "CFLAGS=-isystem $root/usr/include -isystem $root/usr/include/$tools -Wno-null-dereference"
     "LDFLAGS=-Wl,-rpath,$lib"
     "RUN=qemu-aarch64 -L /usr/$tools"
 )
