@@ -31,6 +31,7 @@ DEPS_cmd := host api
 
 # pkg-config names of the libraries that a part uses beyond libc.
 PKGS_text := libpcre2-8
+PKGS_net := libssl libcrypto
 PKGS_cmd := jansson
 
 # Parts that take apart bytes from files and sockets: an implicit narrowing is an error there.

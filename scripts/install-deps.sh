@@ -31,6 +31,7 @@ group_build() {
     need pkg-config has pkg-config
     need libpcre2-dev links libpcre2-8
     need libjansson-dev links jansson
+    need libssl-dev links 'libssl >= 3.0'
 }
 group_test() {
     need libcmocka-dev links cmocka

@@ -6,16 +6,16 @@
 #   scripts/make-arm64.sh --words        only print the variables for make, one per line
 #
 # The compiler, its C library and qemu come with `scripts/install-deps.sh arm64`.  The libraries
-# that shoal and its tests link (cmocka, jansson, pcre2) are fetched once, from the package sources
-# of this machine and with their signatures checked, into ${XDG_CACHE_HOME:-~/.cache}/shoal/arm64:
-# the system neither learns a second architecture nor changes a package.  Exit 77: not possible
+# that shoal and its tests link (cmocka, jansson, pcre2, OpenSSL) are fetched once, from the package
+# sources of this machine and with their signatures checked, into
+# ${XDG_CACHE_HOME:-~/.cache}/shoal/arm64-2 (a new number for a new list): the system neither learns a second architecture nor changes a package.  Exit 77: not possible
 # here, with the reason.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 tools=aarch64-linux-gnu
-packages=(libcmocka0 libcmocka-dev libjansson4 libjansson-dev libpcre2-8-0 libpcre2-dev)
-root=${XDG_CACHE_HOME:-$HOME/.cache}/shoal/arm64
+packages=(libcmocka0 libcmocka-dev libjansson4 libjansson-dev libpcre2-8-0 libpcre2-dev libssl3 libssl-dev)
+root=${XDG_CACHE_HOME:-$HOME/.cache}/shoal/arm64-2
 
 unable() {
     echo "make-arm64: $*" >&2
