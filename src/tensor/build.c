@@ -40,6 +40,13 @@ static bool claim_met(const struct sh_tensor *claim, const struct sh_tensor *out
            (claim->extent == SH_EXTENT_NONE || claim->extent_dim == out->extent_dim);
 }
 
+/* May the rules look at what is asked for?  It may come from a peer. */
+static bool claim_lawful(const struct sh_tensor *claim, const struct sh_extents *max)
+{
+    return sh_dtype_valid((uint32_t)claim->dtype) && sh_shape_ok(claim->dtype, claim->ne) &&
+           sh_extent_ok(claim, max);
+}
+
 /* A view lies in its root: number, offset and place. */
 static bool share_root(struct sh_graph *g, struct sh_tensor *t, int32_t of)
 {
@@ -78,6 +85,10 @@ static int32_t append(struct sh_graph *g, enum sh_op op, int n_src, const int32_
         }
         if (src[i] >= 0) in.src[i] = &g->tensors[src[i]];
     }
+    if (claim && !claim_lawful(claim, &g->max)) {
+        sh_infer_refuse(&in, "the shape asked for is not lawful");
+        return refuse(g, &in);
+    }
     if (!sh_infer_run(&in)) return refuse(g, &in);
     t = in.out;
     t.op = op;
@@ -115,6 +126,17 @@ int32_t sh_op_shaped(struct sh_graph *g, enum sh_op op, int n_src, const int32_t
                      const int32_t params[SH_N_PARAMS], const struct sh_tensor *shape)
 {
     return append(g, op, n_src, src, params, shape);
+}
+
+bool sh_op_needs_shape(const struct sh_graph *g, int32_t node)
+{
+    const struct sh_tensor *t = &g->tensors[node];
+    struct sh_infer in = {.op = t->op, .params = t->params};
+
+    for (int i = 0; i < SH_MAX_SRC; i++) {
+        if (t->src[i] >= 0 && t->src[i] != node) in.src[i] = &g->tensors[t->src[i]];
+    }
+    return !sh_infer_run(&in) || !claim_met(t, &in.out);
 }
 
 int32_t sh_op_binary(struct sh_graph *g, enum sh_op op, int32_t a, int32_t b)

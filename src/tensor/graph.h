@@ -180,9 +180,12 @@ int32_t sh_leaf_plain(struct sh_graph *g, enum sh_dtype dtype, const int64_t ne[
 int32_t sh_op_node(struct sh_graph *g, enum sh_op op, int n_src, const int32_t *src,
                    const int32_t params[SH_N_PARAMS]);
 /* The same where the rule leaves type or shape to the builder (REPEAT, TOP_K, CONT to another
- * shape, f16 + f32 to f32): dtype, ne, extent and extent_dim of `shape` are what is wanted. */
+ * shape, f16 + f32 to f32): dtype, ne, extent and extent_dim of `shape` are what is wanted; of VIEW
+ * nb and view_offs, too.  Nothing of it is trusted. */
 int32_t sh_op_shaped(struct sh_graph *g, enum sh_op op, int n_src, const int32_t *src,
                      const int32_t params[SH_N_PARAMS], const struct sh_tensor *shape);
+/* Would only sh_op_shaped() make this node again from its sources and parameters? */
+bool sh_op_needs_shape(const struct sh_graph *g, int32_t node);
 int32_t sh_op_cast(struct sh_graph *g, int32_t x, enum sh_dtype dtype); /* CPY naming itself */
 int32_t sh_op_binary(struct sh_graph *g, enum sh_op op, int32_t a, int32_t b);
 int32_t sh_op_unary(struct sh_graph *g, enum sh_unary kind, int32_t x);
