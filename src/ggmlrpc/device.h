@@ -19,6 +19,7 @@
 #define GGMLRPC_DEVICE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "device/device.h"
@@ -32,6 +33,7 @@ struct sh_ggmlrpc_options {
     uint32_t device_index; /* which of the server's devices */
     bool exact;            /* what info says of it */
     enum sh_ggmlrpc_cache cache;
+    size_t ask_above;     /* about weights of more bytes than this; 0: 10 MiB, as llama.cpp */
     int64_t connect_ns;   /* 0: 5 s */
     int64_t handshake_ns; /* for the first answers; 0: 5 s */
     int64_t step_ns;    /* longest silence where an answer is due, or stall in sending; 0: 120 s */

@@ -302,6 +302,7 @@ static struct sh_ggmlrpc_options with_defaults(const struct sh_ggmlrpc_options *
     struct sh_ggmlrpc_options o = {.device_index = 0};
 
     if (opt) o = *opt;
+    if (o.ask_above == 0) o.ask_above = (size_t)10 << 20;
     if (o.connect_ns == 0) o.connect_ns = 5 * SH_SECOND;
     if (o.handshake_ns == 0) o.handshake_ns = 5 * SH_SECOND;
     if (o.step_ns == 0) o.step_ns = 120 * SH_SECOND;

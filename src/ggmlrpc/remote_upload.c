@@ -22,7 +22,6 @@
 #include "base/mem.h"
 #include "device/upload.h"
 
-#define ASK_ABOVE ((size_t)10 << 20)  // as llama.cpp: larger ones than this
 #define PART_MAX ((size_t)1 << 30)    // extents are 32 bits on the wire
 #define IN_FLIGHT ((size_t)64 << 20)  // posted and not yet sent
 #define AHEAD_MAX ((size_t)1 << 30)   // hashed and not yet settled: what the page cache must hold
@@ -289,7 +288,7 @@ static enum shoal_status make_parts(struct upload *u, struct shoal_error *err)
                                .offset = item->offset + at,
                                .bytes = left < PART_MAX ? left : PART_MAX,
                                .src = (const uint8_t *)item->src + at};
-            p->asks = u->d->asks && p->bytes > ASK_ABOVE;
+            p->asks = u->d->asks && p->bytes > u->d->opt.ask_above;
             p->state = p->asks ? TO_HASH : TO_SEND;
             u->total += p->bytes;
         }

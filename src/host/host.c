@@ -79,6 +79,7 @@ static enum shoal_status open_server(struct sh_host *h, const char *address,
     const struct sh_ggmlrpc_options opt = {
         .exact = true,
         .cache = o->cache,
+        .ask_above = o->ask_above,
         .step_ns = o->step_timeout_ms > 0 ? o->step_timeout_ms * SH_MS : 0};
     struct member *m = &h->member[h->n_members];
     enum shoal_status st;

@@ -36,6 +36,7 @@ struct sh_host_options {
     int64_t step_timeout_ms;    /* of a foreign server, 0: 120000 */
     /* Are servers asked for large weights that they may have? */
     enum sh_ggmlrpc_cache cache;
+    size_t ask_above; /* bytes, 0: 10 MiB */
     /* Loading: bytes of weights that are where they belong, over all devices.  May be NULL; called
      * from one thread. */
     void (*progress)(void *self, uint64_t bytes_done, uint64_t bytes_total);

@@ -126,6 +126,7 @@ void fate_draw(struct cast *c)
                        .worker_threads = sim_chance(150) ? 2 : 1,
                        .graph_ns = sim_chance(300) ? draw_ns(1000, 8000) : 0};
     f->with_rude = sim_chance(200);
+    f->with_cache = sim_chance(250);
     f->tight = sim_chance(100) ? (int)sim_random((uint32_t)f->n_workers) : -1;
     if (f->tight >= 0 && sim_chance(512)) f->memory_max = (size_t)draw_log(30000, 1000000);
     if (f->tight >= 0 && f->memory_max == 0) f->connections_max = 1 + (int)sim_random(2);

@@ -61,6 +61,7 @@ struct fate {
     int tight;           /* a worker with little of what follows, -1: none has */
     size_t memory_max;   /* for clients, 0: enough */
     int connections_max; /* 0: enough */
+    bool with_cache;     /* workers keep weights on disk, hosts ask for them */
     bool with_rude;      /* a client that stops in the middle of a frame */
     bool scarce;         /* threads or memory may run out: anybody may fail */
 };

@@ -1,9 +1,12 @@
 /* tests/sim/world.c - see world.h. */
 #include "sim/world.h"
 
+#include <dirent.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -68,6 +71,10 @@ static void *worker_main(void *arg)
 
     opt.device = w->device;
     opt.graph_ns = w->graph_ns;
+    if (w->world->fate.with_cache) {
+        opt.cache_dir = w->world->cache_dir[w->index];
+        opt.cache_bytes_max = 1u << 20;
+    }
     if (w->index == w->world->fate.tight) {
         opt.memory_max = w->world->fate.memory_max;
         opt.connections_max = w->world->fate.connections_max;
@@ -144,6 +151,10 @@ static struct sh_host_options options_of(struct cast_host *h, const char *model,
                                 .stop = asked_to_stop,
                                 .self = h};
 
+    if (h->world->fate.with_cache) {
+        o.cache = SH_GGMLRPC_CACHE_ON;
+        o.ask_above = 1000;
+    }
     if (h->n_servers == 0) o.n_layers_given = 0;
     for (int i = 0; i < h->n_servers; i++)
         servers[i] = h->server[i];
@@ -415,6 +426,41 @@ static void print_log(void *user, const struct sh_log_record *r)
 {
     (void)user;
     sim_say("%s: %s", r->part, r->message);
+    for (int i = 0; i < r->n_fields; i++) {
+        const struct sh_log_field *f = &r->fields[i];
+        if (f->kind == SH_LOG_TEXT) sim_say("    %s: %s", f->name, f->value.text);
+        if (f->kind == SH_LOG_COUNT || f->kind == SH_LOG_BYTES)
+            sim_say("    %s: %llu", f->name, (unsigned long long)f->value.count);
+    }
+}
+
+/* ---- caches --------------------------------------------------------------------------------- */
+
+/* In memory, where that can be: entries are synchronised with the disk. */
+static void make_caches(struct cast *c)
+{
+    const char *top = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+
+    for (int i = 0; i < c->fate.n_workers && c->fate.with_cache; i++) {
+        (void)snprintf(c->cache_dir[i], sizeof c->cache_dir[i], "%s/shoal_sim_XXXXXX", top);
+        if (!mkdtemp(c->cache_dir[i])) sim_fail("no folder for a cache in %s", top);
+    }
+}
+
+static void remove_caches(struct cast *c)
+{
+    for (int i = 0; i < c->fate.n_workers && c->fate.with_cache; i++) {
+        DIR *dir = opendir(c->cache_dir[i]);
+        const struct dirent *e;
+        char path[512];
+        while (dir && (e = readdir(dir))) {
+            (void)snprintf(path, sizeof path, "%s/%s", c->cache_dir[i], e->d_name);
+            if (strstr(e->d_name, ".tmp")) sim_fail("%s is left", path);
+            (void)unlink(path);
+        }
+        if (dir) (void)closedir(dir);
+        if (rmdir(c->cache_dir[i]) != 0) sim_fail("%s cannot be removed", c->cache_dir[i]);
+    }
 }
 
 /* ---- stories -------------------------------------------------------------------------------- */
@@ -446,6 +492,7 @@ static void play(struct cast *c)
     const struct fate *f = &c->fate;
 
     net_begin(&f->shape);
+    make_caches(c);
     for (int i = 0; i < f->n_workers; i++)
         cast_start_worker(c, i);
     await_workers(c);
@@ -464,6 +511,7 @@ static void play(struct cast *c)
     check_honest(c);
     check_drained(c);
     stop_workers(c);
+    remove_caches(c);
 }
 
 void world_run(const struct world_model *m, const struct world_options *o, struct world_result *r)

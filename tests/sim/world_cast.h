@@ -57,7 +57,8 @@ struct cast {
     struct cast_host host[CAST_HOSTS_MAX], honest;
     int rude_thread; /* a client that stops in the middle of a frame */
     struct sh_stream *rude;
-    bool over; /* no more faults */
+    char cache_dir[CAST_SERVERS_MAX][128]; /* of each worker, over all its lives */
+    bool over;                             /* no more faults */
 };
 
 static inline struct cast_worker *cast_worker(struct cast *c, int index)
