@@ -507,7 +507,10 @@ static void play(struct cast *c)
     for (int i = 0; i < f->n_hosts; i++)
         judge(c, &c->host[i]);
     await_workers(c);
-    if (f->connections_max > 0) check_drained(c); // those of lost clients count, too
+    if (f->connections_max > 0) { // those of lost clients count, too, once they are accepted
+        sim_sleep(SH_SECOND);
+        check_drained(c);
+    }
     check_honest(c);
     check_drained(c);
     stop_workers(c);
