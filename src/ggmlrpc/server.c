@@ -84,7 +84,7 @@ static uint64_t take_left_out(struct sh_ggmlrpc_server *v)
     return n;
 }
 
-bool sh_server_may_log(struct sh_ggmlrpc_server *v)
+bool sh_server_may_log(struct sh_ggmlrpc_server *v, bool computed)
 {
     const int64_t second = sh_now_ns(&sh_clock_system) / SH_SECOND;
     uint64_t missed = 0;
@@ -93,12 +93,12 @@ bool sh_server_may_log(struct sh_ggmlrpc_server *v)
     sh_mutex_lock(&v->lock);
     if (second != v->log_second) {
         v->log_second = second;
-        v->n_logged = 0;
+        v->n_logged[0] = v->n_logged[1] = 0;
         missed = take_left_out(v);
     }
-    may = v->n_logged < v->opt.log_lines_max;
+    may = v->n_logged[computed] < v->opt.log_lines_max;
     if (may) {
-        v->n_logged++;
+        v->n_logged[computed]++;
     } else {
         v->n_unlogged++;
     }
@@ -120,7 +120,7 @@ static void log_end(const struct sh_session *s, enum shoal_status st, const stru
     struct sh_log_field f[16];
     int n = 0;
 
-    if (!sh_server_may_log(s->server)) return;
+    if (!sh_server_may_log(s->server, s->n_graphs > 0)) return;
     f[n++] = sh_log_text("event", NULL, "session");
     f[n++] = sh_log_text("client", NULL, s->stream->peer);
     f[n++] = sh_log_bytes("bytes_in", "in", atomic_load(&s->stream->bytes_read));
@@ -148,7 +148,7 @@ static void log_refusal(struct sh_ggmlrpc_server *v, const struct sh_stream *str
                                           sh_log_text("client", NULL, stream->peer),
                                           sh_log_text("reason", NULL, why)};
 
-    if (!sh_server_may_log(v)) return;
+    if (!sh_server_may_log(v, false)) return;
     sh_log_fields(SH_LOG_WARN, "ggmlrpc", fields, 3, "%s: connection refused: %s", stream->peer,
                   why);
 }

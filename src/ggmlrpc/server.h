@@ -39,7 +39,7 @@ struct sh_ggmlrpc_server_options {
     int64_t graph_ns;         /* longest run of one graph; 0: 600 s */
     int64_t drain_ns;         /* time for commands under way after stop; 0: 5 s */
     int buffers_max;          /* of one client; 0: 4096, the most */
-    int log_lines_max;        /* per second, the others are counted; 0: 10 */
+    int log_lines_max;        /* per second, of sessions that computed and of others; 0: 10 */
 
     /* Large weights are kept here (ggmlrpc/cache.h); NULL: nowhere. */
     const char *cache_dir;

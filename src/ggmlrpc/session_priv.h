@@ -103,7 +103,7 @@ struct sh_ggmlrpc_server {
     size_t memory_used;
     uint64_t n_sessions, n_failed;
     int64_t log_second;
-    int n_logged;
+    int n_logged[2]; // of sessions that computed nothing, and of those that did
     uint64_t n_unlogged;
 };
 
@@ -134,8 +134,9 @@ size_t sh_server_memory_left(struct sh_ggmlrpc_server *v);
 /* Tell that the session is about to wait for a command; false: it should end now. */
 bool sh_server_may_wait(struct connection *c, bool idle);
 void sh_server_woke(struct connection *c);
-/* May a line be logged in this second?  If not it is counted. */
-bool sh_server_may_log(struct sh_ggmlrpc_server *v);
+/* May a line be logged in this second?  If not it is counted.  Sessions that computed have a budget
+ * of their own: what a burst of short ones leaves out is not what a person looks for. */
+bool sh_server_may_log(struct sh_ggmlrpc_server *v, bool computed);
 
 /* ---- session_tensor.c, session_graph.c ------------------------------------------------------*/
 
