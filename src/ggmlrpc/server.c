@@ -351,7 +351,7 @@ enum shoal_status sh_ggmlrpc_server_run(struct sh_ggmlrpc_server *v, struct shoa
             start_connection(v, stream, &peer);
         } else if (st == SHOAL_ERR_LIMIT || st == SHOAL_ERR_NOMEM) {
             // Out of descriptors: those of ended connections come back.
-            if (sh_server_may_log(v)) sh_log(SH_LOG_WARN, "ggmlrpc", "%s", why.message);
+            if (sh_server_may_log(v, false)) sh_log(SH_LOG_WARN, "ggmlrpc", "%s", why.message);
             sh_mutex_lock(&v->lock);
             (void)sh_cond_wait(&v->changed, &v->lock, 100 * SH_MS);
             sh_mutex_unlock(&v->lock);
