@@ -4,10 +4,11 @@
  * the bytes.  Reading goes over it once; a list is allocated after its count was held against the
  * bytes that are left.
  */
-#include "rpc/codec_priv.h"
+#include "rpc/codec.h"
 
 #include "base/crc32c.h"
 #include "base/mem.h"
+#include "rpc/codec_priv.h"
 
 /* ---- numbers ---------------------------------------------------------------------------------*/
 
