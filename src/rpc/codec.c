@@ -117,6 +117,11 @@ static enum shoal_status measure_field(size_t *bytes, const struct sh_rpc_layout
         record = f->record();
         list = list_at(s, f, &n);
         if (n > f->max) return too_many(l, f, n, "entries", err);
+        more = sh_rpc_layout_min(record, revision);
+        if (more == sh_rpc_layout_max(record, revision)) { // all alike
+            *bytes += n * more;
+            break;
+        }
         for (uint32_t i = 0; i < n && !st; i++) {
             st = sh_rpc_layout_measure(&more, record, list + i * record->struct_bytes, revision,
                                        err);
