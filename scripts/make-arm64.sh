@@ -8,8 +8,8 @@
 # The compiler, its C library and qemu come with `scripts/install-deps.sh arm64`.  The libraries
 # that shoal and its tests link (cmocka, jansson, pcre2, OpenSSL) are fetched once, from the package
 # sources of this machine and with their signatures checked, into
-# ${XDG_CACHE_HOME:-~/.cache}/shoal/arm64-2 (a new number for a new list): the system neither learns a second architecture nor changes a package.  Exit 77: not possible
-# here, with the reason.
+# ${XDG_CACHE_HOME:-~/.cache}/shoal/arm64-2 (a new number for a new list): the system neither learns
+# a second architecture nor changes a package.  Exit 77: not possible here, with the reason.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

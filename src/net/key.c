@@ -27,9 +27,14 @@ enum shoal_status sh_key_make(struct sh_key *out, struct shoal_error *err)
     return SHOAL_OK;
 }
 
+void sh_wipe(void *p, size_t n)
+{
+    OPENSSL_cleanse(p, n);
+}
+
 void sh_key_wipe(struct sh_key *k)
 {
-    OPENSSL_cleanse(k, sizeof *k);
+    sh_wipe(k, sizeof *k);
 }
 
 bool sh_key_equal(const struct sh_key *a, const struct sh_key *b)

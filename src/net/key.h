@@ -27,7 +27,8 @@ struct sh_key {
 
 /* 32 bytes from the system's generator. */
 SHOAL_NODISCARD enum shoal_status sh_key_make(struct sh_key *out, struct shoal_error *err);
-void sh_key_wipe(struct sh_key *k);                                /* not optimised away */
+void sh_wipe(void *p, size_t n); /* not optimised away */
+void sh_key_wipe(struct sh_key *k);
 bool sh_key_equal(const struct sh_key *a, const struct sh_key *b); /* in constant time */
 
 /* A key for another purpose: HKDF(key, info).  `out` may be `from`. */

@@ -4,13 +4,14 @@
  * it; its bytes count as written when the last of their records has gone down, so nothing that a
  * caller was told of is left behind here.
  */
-#include "net/tls_priv.h"
+#include "net/tls.h"
 
 #include <openssl/err.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "net/tls_priv.h"
 
 #define RECORD_ROOM ((size_t)SH_TLS_RECORD_BYTES + SH_TLS_RECORD_EXTRA)
 #define BUFFER_MAX (SH_TLS_BATCH_RECORDS * RECORD_ROOM + SH_TLS_SLACK)
