@@ -96,6 +96,10 @@ enum shoal_status rig_make_stage(const struct rig *r, int i, int shard, struct s
     if (r->n_shards > 1) d.collective = sh_hub_shard(r->hub[i], shard);
     st = sh_model_build(r->m->model, &part, &limits, &graph, err);
     if (!st && d.rotate) st = sh_model_build_rotate(r->m->model, &part, &limits, &rotate, err);
+    if (!st && r->o.change) {
+        r->o.change(&graph);
+        if (d.rotate) r->o.change(&rotate);
+    }
     if (!st) st = sh_stage_create(out, &d, &source, err);
     sh_graph_release(&graph);
     sh_graph_release(&rotate);

@@ -19,6 +19,8 @@ struct rig_options {
     int n_threads;                         /* 0: 1 */
     int n_slots;                           /* 0: 1 */
     int64_t n_seqs, n_positions, rows_max; /* 0: 8, 512, 256 */
+    /* May put another graph in the place of each that a stage is made of.  NULL: none does. */
+    void (*change)(struct sh_graph *g);
 };
 
 enum { RIG_STAGES = 3, RIG_SHARDS = 8 };
