@@ -167,8 +167,10 @@ static void break_shape(struct gen *g, int32_t i)
         d--;
     const int64_t step =
         d == 0 && sh_dtype_valid((uint32_t)t->dtype) ? sh_dtype_info(t->dtype)->block_len : 1;
-    const int64_t choices[] = {t->ne[d] + step, t->ne[d] - step, t->ne[d] - step, 0, step,
-                               2 * t->ne[d]};
+    const uint64_t n = (uint64_t)t->ne[d],
+                   by = (uint64_t)step; // an earlier break may have left any
+    const int64_t choices[] = {(int64_t)(n + by), (int64_t)(n - by), (int64_t)(n - by), 0, step,
+                               (int64_t)(2 * n)};
     size_t bytes, grain;
 
     if (t->op != SH_OP_NONE || t->view_src >= 0 || has_views(&g->g, i)) return;
