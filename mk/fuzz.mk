@@ -8,7 +8,7 @@
 # sanitizers they take minutes to compile, and tests/kernels compares them with the scalar one.
 
 FUZZ_CC ?= clang
-FUZZ_TARGETS := gguf wire client tokenizer
+FUZZ_TARGETS := gguf wire client tokenizer rpc
 
 # Parts that a target uses, objects beyond its own, pkg-config names of both.
 FUZZ_PARTS_gguf := gguf
@@ -17,6 +17,7 @@ FUZZ_OBJ_wire := tests/fuzz/wire_frames tests/fuzz/wire_nodes
 FUZZ_PARTS_client := ggmlrpc
 FUZZ_PARTS_tokenizer := text gguf
 FUZZ_OBJ_tokenizer := src/engine/vocab_file
+FUZZ_PARTS_rpc := rpc
 
 ifeq ($(CFG),fuzz)
 FUZZ_LINK := -fsanitize=fuzzer

@@ -32,7 +32,7 @@ has_fuzzer() {
 longest() {
     case "$1" in
         gguf) echo 4000 ;;
-        wire) echo 2000 ;;
+        wire | rpc) echo 2000 ;;
         *) echo 600 ;;
     esac
 }
@@ -69,13 +69,13 @@ replay_one() { # TARGET
 failed=0
 if has_fuzzer; then
     build_targets CFG=fuzz CC=clang
-    for target in gguf wire client tokenizer; do
+    for target in gguf wire client tokenizer rpc; do
         fuzz_one "$target" || failed=1
     done
 else
     echo "no clang with a fuzzer: the corpus only"
     build_targets CFG=asan
-    for target in gguf wire client tokenizer; do
+    for target in gguf wire client tokenizer rpc; do
         replay_one "$target" || failed=1
     done
 fi
