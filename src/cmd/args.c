@@ -197,9 +197,12 @@ static int take_operand(const struct sh_command *c, void *options, const char *w
     const char **field = (const char **)(void *)((char *)options + c->operand_at);
 
     if (!c->operand) return sh_usage_error(c, "\"%s\" belongs to no option", word);
-    if (*field) return sh_usage_error(c, "\"%s\" is one %s too many", word, c->operand);
-    *field = word;
-    return SH_PARSED;
+    for (int i = 0; i < (c->operands_max ? c->operands_max : 1); i++) {
+        if (field[i]) continue;
+        field[i] = word;
+        return SH_PARSED;
+    }
+    return sh_usage_error(c, "\"%s\" is one %s too many", word, c->operand);
 }
 
 static int show_help(const struct sh_command *c)

@@ -58,8 +58,9 @@ struct sh_command {
     const char *more;  /* after the options: examples; NULL: none */
     const struct sh_arg *args;
     int n_args;
-    const char *operand; /* "model.gguf": one word without a dash is allowed; NULL: none */
-    size_t operand_at;   /* const char * */
+    const char *operand; /* "model.gguf": a word without a dash is allowed; NULL: none */
+    size_t operand_at;   /* const char *, or an array of them */
+    int operands_max;    /* its length; 0 means one */
 };
 
 #define SH_PARSED (-1)

@@ -1,4 +1,5 @@
 /* cmd/main.c - the program `shoal`: one row per subcommand. */
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -12,11 +13,13 @@ static const struct {
     const char *name;
     int (*main)(int argc, char **argv);
     const char *summary;
+    bool prepares; // something that the others do not use yet
 } commands[] = {
-    {"run", sh_cmd_run, "continue a text with a model, here or over workers"},
-    {"worker", sh_cmd_worker, "offer this machine to others"},
-    {"inspect", sh_cmd_inspect, "show what is in a model file"},
-    {"version", sh_cmd_version, "what is running"},
+    {"run", sh_cmd_run, "continue a text with a model, here or over workers", false},
+    {"worker", sh_cmd_worker, "offer this machine to others", false},
+    {"inspect", sh_cmd_inspect, "show what is in a model file", false},
+    {"version", sh_cmd_version, "what is running", false},
+    {"key", sh_cmd_key, "make and keep keys for pairs of hosts and workers", true},
 };
 #define N_COMMANDS ((int)(sizeof commands / sizeof commands[0]))
 
@@ -34,8 +37,11 @@ static int show_help(void)
         sh_buf_printf(&text, "shoal runs one large language model across several machines.\n\n"
                              "Usage: shoal COMMAND [options]\n\n");
 
-    for (int i = 0; i < N_COMMANDS && !st; i++)
-        st = sh_buf_printf(&text, "  %-9s %s\n", commands[i].name, commands[i].summary);
+    for (int i = 0; i < N_COMMANDS && !st; i++) {
+        if (commands[i].prepares && (i == 0 || !commands[i - 1].prepares))
+            st = sh_buf_printf(&text, "\nTo prepare for what a later version does:\n");
+        if (!st) st = sh_buf_printf(&text, "  %-9s %s\n", commands[i].name, commands[i].summary);
+    }
     if (!st)
         st = sh_buf_printf(
             &text, "\nshoal COMMAND --help tells more. To see it work on this machine alone:\n"

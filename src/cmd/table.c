@@ -57,10 +57,9 @@ static enum shoal_status add_row(struct sh_buf *out, const struct sh_table *t, c
     return st ? st : sh_buf_append(out, "\n", 1);
 }
 
-void sh_table_end(struct sh_table *t, int indent)
+enum shoal_status sh_table_append(struct sh_table *t, int indent, struct sh_buf *out)
 {
     int width[SH_TABLE_COLUMNS_MAX] = {0};
-    struct sh_buf out = SH_BUF_INIT;
     const char *cell = t->cells.ptr;
     enum shoal_status st = SHOAL_OK;
 
@@ -71,8 +70,16 @@ void sh_table_end(struct sh_table *t, int indent)
     }
     cell = t->cells.ptr;
     for (int i = 0; i + t->n_columns <= t->n_cells && !st; i += t->n_columns)
-        st = add_row(&out, t, &cell, width, indent);
-    if (!st && out.len) sh_say_text((struct sh_str){out.ptr, out.len});
-    sh_buf_release(&out);
+        st = add_row(out, t, &cell, width, indent);
     sh_buf_release(&t->cells);
+    return st;
+}
+
+void sh_table_end(struct sh_table *t, int indent)
+{
+    struct sh_buf out = SH_BUF_INIT;
+
+    if (!sh_table_append(t, indent, &out) && out.len)
+        sh_say_text((struct sh_str){out.ptr, out.len});
+    sh_buf_release(&out);
 }

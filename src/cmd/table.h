@@ -19,6 +19,9 @@ struct sh_table {
 
 struct sh_table sh_table_begin(const char *align);
 void sh_table_add(struct sh_table *t, const char *fmt, ...) SHOAL_PRINTF(2, 3);
+/* Append to `out`, `indent` blanks in front of each row, and release. */
+SHOAL_NODISCARD enum shoal_status sh_table_append(struct sh_table *t, int indent,
+                                                  struct sh_buf *out);
 /* Print on stderr, `indent` blanks in front of each row, and release. */
 void sh_table_end(struct sh_table *t, int indent);
 

@@ -134,6 +134,7 @@ static enum shoal_status parse_file(struct sh_cluster *c, struct sh_str text, co
     struct shoal_error why = SHOAL_ERROR_INIT;
     size_t n_lines = 1, number = 0;
 
+    if (text.len == 0) return SHOAL_OK;
     for (size_t i = 0; i < text.len; i++)
         n_lines += text.ptr[i] == '\n';
     if (n_lines > SH_KEYS_MAX) {

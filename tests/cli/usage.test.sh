@@ -10,8 +10,8 @@ equal "$(head -1 "$SHOAL_TMP/out")" "shoal $version" 'version'
 expect 2 version --loud
 
 expect 0 --help
-for command in run worker inspect version; do out_has "^  $command "; done
-for command in run worker inspect; do
+for command in run worker inspect key version; do out_has "^  $command "; done
+for command in run worker inspect key; do
     expect 0 "$command" --help
     out_has "^Usage: shoal $command "
     cp "$SHOAL_TMP/out" "$SHOAL_TMP/help"
@@ -35,7 +35,7 @@ usage() {
 }
 usage 'which command'
 usage rnu 'no command "rnu"; did you mean run'
-usage serve 'no command "serve"; there are: run, worker, inspect, version'
+usage serve 'no command "serve"; there are: run, worker, inspect, version, key'
 usage run 'run: which model'
 usage run -m x 'which prompt'
 usage run -m x -p a --tmp 1 'no option --tmp; did you mean --temp'
