@@ -32,6 +32,7 @@ DEPS_cmd := host api
 # pkg-config names of the libraries that a part uses beyond libc.
 PKGS_text := libpcre2-8
 PKGS_net := libssl libcrypto
+PKGS_blob := libcrypto
 PKGS_cmd := jansson
 
 # Parts that take apart bytes from files and sockets: an implicit narrowing is an error there.
@@ -41,7 +42,7 @@ STRICT_PARTS := base tensor net gguf ggmlrpc blob rpc
 PKGS_tests := jansson
 
 # Unit tests of these parts, and the programs in these folders of tests/, also run under TSan.
-TSAN_PARTS := base net device cpu ggmlrpc stage engine host
+TSAN_PARTS := base net blob device cpu ggmlrpc stage engine host
 TSAN_DIRS := threads
 
 # Unit tests of these parts, and the programs in these folders of tests/, are also built by the

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/guard_priv.h"
@@ -13,8 +14,38 @@
 
 #define READ_STEP ((size_t)4096)
 
+static uint64_t since_1970_ns(struct timespec t)
+{
+    return (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
+}
+
+static struct sh_file_id id_of(const struct stat *sb)
+{
+    return (struct sh_file_id){.device = (uint64_t)sb->st_dev,
+                               .inode = (uint64_t)sb->st_ino,
+                               .size = (uint64_t)sb->st_size,
+                               .modified_ns = since_1970_ns(sb->st_mtim),
+                               .changed_ns = since_1970_ns(sb->st_ctim)};
+}
+
+enum shoal_status sh_file_identify(struct sh_file_id *out, const char *path,
+                                   struct shoal_error *err)
+{
+    struct stat sb;
+
+    *out = (struct sh_file_id){.inode = 0};
+    if (stat(path, &sb) != 0) {
+        return sh_fail_errno(err, SHOAL_ERR_IO, errno, "cannot examine %s", path);
+    }
+    if (!S_ISREG(sb.st_mode)) {
+        return sh_fail(err, SHOAL_ERR_IO, "%s is not a regular file", path);
+    }
+    *out = id_of(&sb);
+    return SHOAL_OK;
+}
+
 /* Open `path`, which must be a regular file.  On failure *fd is -1. */
-static enum shoal_status open_regular(int *fd, size_t *size, const char *path,
+static enum shoal_status open_regular(int *fd, struct sh_file_id *id, const char *path,
                                       struct shoal_error *err)
 {
     struct stat sb;
@@ -36,7 +67,7 @@ static enum shoal_status open_regular(int *fd, size_t *size, const char *path,
         *fd = -1;
         return st;
     }
-    *size = (size_t)sb.st_size;
+    *id = id_of(&sb);
     return SHOAL_OK;
 }
 
@@ -44,14 +75,18 @@ enum shoal_status sh_map_file(struct sh_map *out, const char *path, struct shoal
 {
     struct sh_map map = SH_MAP_INIT;
     enum shoal_status st;
-    size_t size = 0;
+    size_t size;
     int fd = -1;
     void *p;
 
     *out = map;
-    st = open_regular(&fd, &size, path, err);
+    st = open_regular(&fd, &map.id, path, err);
     if (st) goto done;
-    if (size == 0) goto done;
+    size = (size_t)map.id.size;
+    if (size == 0) {
+        out->id = map.id;
+        goto done;
+    }
     p = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (p == MAP_FAILED) {
         st = sh_fail_errno(err, errno == ENOMEM ? SHOAL_ERR_NOMEM : SHOAL_ERR_IO, errno,
@@ -105,14 +140,16 @@ enum shoal_status sh_read_file(char **out, size_t *out_len, const char *path, si
                                struct shoal_error *err)
 {
     enum shoal_status st;
+    struct sh_file_id id;
     char *buf = NULL;
-    size_t cap = 0, len = 0, size = 0;
+    size_t cap = 0, len = 0, size;
     int fd = -1;
 
     *out = NULL;
     *out_len = 0;
-    st = open_regular(&fd, &size, path, err);
+    st = open_regular(&fd, &id, path, err);
     if (st) goto done;
+    size = (size_t)id.size;
     if (size > max_bytes) {
         st = sh_fail(err, SHOAL_ERR_LIMIT, "%s has %zu bytes, more than the %zu allowed", path,
                      size, max_bytes);

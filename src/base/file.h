@@ -19,10 +19,28 @@
 
 struct sh_map_guard; /* registration with the SIGBUS handler */
 
+/* Which file it is, and which content: equal as long as nobody writes, renames or replaces it.
+ * (Times are coarse: two writes within one tick of the file system's clock look like one.) */
+struct sh_file_id {
+    uint64_t device, inode, size;
+    uint64_t modified_ns, changed_ns; /* since 1970, modulo 2^64 */
+};
+
+static inline bool sh_file_id_equal(const struct sh_file_id *a, const struct sh_file_id *b)
+{
+    return a->device == b->device && a->inode == b->inode && a->size == b->size &&
+           a->modified_ns == b->modified_ns && a->changed_ns == b->changed_ns;
+}
+
+/* What a path names now; links are followed.  ERR_IO if that is no regular file. */
+SHOAL_NODISCARD enum shoal_status sh_file_identify(struct sh_file_id *out, const char *path,
+                                                   struct shoal_error *err);
+
 struct sh_map {
     const uint8_t *ptr; /* NULL while empty */
     size_t size;
     struct sh_map_guard *guard;
+    struct sh_file_id id; /* as it was just before it was mapped */
 };
 #define SH_MAP_INIT                                                                                \
     {                                                                                              \

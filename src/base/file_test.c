@@ -93,6 +93,28 @@ static void file__empty_file_maps_as_nothing(void **state)
     sh_map_release(&m);
 }
 
+static void file__a_file_is_told_from_its_successor(void **state)
+{
+    struct fixture *f = *state;
+    struct sh_map m = SH_MAP_INIT;
+    struct sh_file_id now;
+    char other[160];
+
+    assert_int_equal(close(make_file(f->path, 10, 'a')), 0);
+    assert_int_equal(sh_map_file(&m, f->path, NULL), SHOAL_OK);
+    assert_int_equal(sh_file_identify(&now, f->path, NULL), SHOAL_OK);
+    assert_int_equal(now.size, 10);
+    assert_true(sh_file_id_equal(&m.id, &now));
+    (void)snprintf(other, sizeof other, "%s/other", f->dir);
+    assert_int_equal(close(make_file(other, 10, 'b')), 0);
+    assert_int_equal(rename(other, f->path), 0);
+    assert_int_equal(sh_file_identify(&now, f->path, NULL), SHOAL_OK);
+    assert_false(sh_file_id_equal(&m.id, &now));
+    assert_int_equal(sh_file_identify(&now, f->dir, NULL), SHOAL_ERR_IO);
+    assert_int_equal(sh_file_identify(&now, other, NULL), SHOAL_ERR_IO);
+    sh_map_release(&m);
+}
+
 static void file__refuses_what_is_not_a_regular_file(void **state)
 {
     struct fixture *f = *state;
@@ -317,6 +339,7 @@ int main(void)
         CASE(foreign_faults_go_to_the_earlier_handler),
         CASE(maps_whole_files),
         CASE(empty_file_maps_as_nothing),
+        CASE(a_file_is_told_from_its_successor),
         CASE(refuses_what_is_not_a_regular_file),
         CASE(reads_whole_files_within_the_limit),
         CASE(reads_files_of_unknown_size),
