@@ -3,14 +3,14 @@
 # clang or its fuzzer is missing, the targets run the corpus once, built with the address sanitizer.
 # test-options: no-sanitizers timeout=900
 #
-# SHOAL_FUZZ_SECONDS    for each target (10)
+# SHOAL_FUZZ_SECONDS    for each target (6)
 # SHOAL_FUZZ_REPLAY=1   act as if there were no fuzzer
 #
 # By hand, for longer, keeping what is found:
 #   make fuzz && build/fuzz/fuzz/wire -max_total_time=600 NEW tests/fuzz/corpus/wire
 set -euo pipefail
 
-seconds=${SHOAL_FUZZ_SECONDS:-10}
+seconds=${SHOAL_FUZZ_SECONDS:-6}
 build=$SHOAL_BUILD
 crashes=$build/fuzz/crashes
 export ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1
@@ -69,13 +69,13 @@ replay_one() { # TARGET
 failed=0
 if has_fuzzer; then
     build_targets CFG=fuzz CC=clang
-    for target in gguf wire client tokenizer rpc; do
+    for target in gguf wire client tokenizer rpc tls; do
         fuzz_one "$target" || failed=1
     done
 else
     echo "no clang with a fuzzer: the corpus only"
     build_targets CFG=asan
-    for target in gguf wire client tokenizer rpc; do
+    for target in gguf wire client tokenizer rpc tls; do
         replay_one "$target" || failed=1
     done
 fi
