@@ -7,6 +7,7 @@
 #include "rpc/codec.h"
 
 #include "base/crc32c.h"
+#include "base/fnv.h"
 #include "base/mem.h"
 #include "rpc/codec_priv.h"
 
@@ -524,4 +525,10 @@ enum shoal_status sh_rpc_decode(void *msg, const struct sh_rpc_head *head, const
                        (unsigned)head->checksum, (unsigned)want);
     }
     return sh_rpc_layout_get(msg, l, &r, revision, arena, err);
+}
+
+uint64_t sh_rpc_step_hash(uint64_t before, const uint8_t *payload, size_t n)
+{
+    if (n <= SH_RPC_STEP_HASHED_AT) return before; // no STEP is so short
+    return sh_fnv(before, payload + SH_RPC_STEP_HASHED_AT, n - SH_RPC_STEP_HASHED_AT);
 }

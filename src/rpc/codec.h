@@ -143,6 +143,12 @@ SHOAL_NODISCARD enum shoal_status sh_rpc_decode(void *msg, const struct sh_rpc_h
                                                 bool checksum, struct sh_arena *arena,
                                                 struct shoal_error *err);
 
+/* The rolling hash of an epoch's steps (base/fnv.h, from SH_FNV_START on) with one more: `payload`
+ * of a STEP of n bytes, which is hashed from its edits on; so `hash` itself may still be missing,
+ * and the STEPs of one step to all stages have the same. */
+#define SH_RPC_STEP_HASHED_AT 48
+uint64_t sh_rpc_step_hash(uint64_t before, const uint8_t *payload, size_t n);
+
 /* ---- text ----------------------------------------------------------------------------------- */
 /* Borrowed. */
 struct sh_rpc_text sh_rpc_text_from(const char *s);

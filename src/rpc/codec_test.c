@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "base/fnv.h"
 #include "base/mem.h"
 #include "rpc/codec_priv.h"
 #include "rpc/golden_test.h"
@@ -881,6 +882,29 @@ static void codec__status_numbers(void **state)
     assert_int_equal(sh_rpc_status_get(UINT32_MAX), SHOAL_ERR_PEER);
 }
 
+/* Everything from the edits on counts, and nothing before. */
+static void codec__the_hash_of_steps(void **state)
+{
+    static struct frame f;
+    uint8_t *p = f.bytes + SH_RPC_HEAD_BYTES;
+    uint64_t first;
+    size_t n;
+
+    (void)state;
+    assert_int_equal(sizeof SH_RPC_PREFACE - 1, SH_RPC_PREFACE_BYTES);
+    golden_frame(&f, SH_RPC_MSG_STEP);
+    n = f.n - SH_RPC_HEAD_BYTES;
+    assert_int_equal(p[SH_RPC_STEP_HASHED_AT], 2); // the count of edits
+    first = sh_rpc_step_hash(SH_FNV_START, p, n);
+    assert_int_equal(first, GOLDEN_STEP_HASH);
+    assert_int_not_equal(sh_rpc_step_hash(first, p, n), first);
+    for (size_t i = 0; i < n; i++) {
+        p[i] ^= 1;
+        assert_int_equal(sh_rpc_step_hash(SH_FNV_START, p, n) == first, i < SH_RPC_STEP_HASHED_AT);
+        p[i] ^= 1;
+    }
+}
+
 static void codec__speed(void **state)
 {
     static const uint32_t ROWS[] = {1, 512};
@@ -940,6 +964,7 @@ int main(void)
         cmocka_unit_test(codec__fields_of_a_later_revision),
         cmocka_unit_test(codec__decoded_memory_is_bounded),
         cmocka_unit_test(codec__status_numbers),
+        cmocka_unit_test(codec__the_hash_of_steps),
         cmocka_unit_test(codec__speed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

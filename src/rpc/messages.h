@@ -27,6 +27,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* What a client writes before its first frame; no other protocol of a listener begins so. */
+#define SH_RPC_PREFACE "shoal\r\n\1"
+#define SH_RPC_PREFACE_BYTES 8
+
 #define SH_RPC_REVISION 1 /* of this table; the oldest that is still spoken: */
 #define SH_RPC_REVISION_MIN 1
 
