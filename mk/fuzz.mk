@@ -8,7 +8,7 @@
 # sanitizers they take minutes to compile, and tests/kernels compares them with the scalar one.
 
 FUZZ_CC ?= clang
-FUZZ_TARGETS := gguf wire client tokenizer rpc
+FUZZ_TARGETS := gguf wire client tokenizer rpc tls
 
 # Parts that a target uses, objects beyond its own, pkg-config names of both.
 FUZZ_PARTS_gguf := gguf
@@ -18,6 +18,7 @@ FUZZ_PARTS_client := ggmlrpc
 FUZZ_PARTS_tokenizer := text gguf
 FUZZ_OBJ_tokenizer := src/engine/vocab_file
 FUZZ_PARTS_rpc := rpc
+FUZZ_PARTS_tls := net
 
 ifeq ($(CFG),fuzz)
 FUZZ_LINK := -fsanitize=fuzzer

@@ -51,7 +51,8 @@ static int bio_read(BIO *bio, char *dst, size_t n, size_t *got)
     const size_t held = in->end - in->start;
 
     BIO_clear_retry_flags(bio);
-    *got = n < held ? n : held;
+    // OpenSSL reads while it writes, too, when a peer is in the middle of a message to it.
+    *got = !t->may_read ? 0 : n < held ? n : held;
     if (*got == 0) {
         BIO_set_retry_read(bio);
         return 0;
@@ -191,11 +192,12 @@ static enum shoal_status decrypt(struct sh_tls *t, uint8_t *dst, size_t n, size_
         size_t part = 0;
         int why;
         ERR_clear_error();
-        if (SSL_read_ex(t->ssl, dst + *got, n - *got, &part) == 1) {
-            *got += part;
-            continue;
-        }
-        why = SSL_get_error(t->ssl, 0);
+        t->may_read = true;
+        const int rc = SSL_read_ex(t->ssl, dst + *got, n - *got, &part);
+        t->may_read = false;
+        *got += part;
+        if (rc == 1) continue;
+        why = SSL_get_error(t->ssl, rc);
         if (why == SSL_ERROR_WANT_READ && t->in.start < t->in.end) continue;
         if (why == SSL_ERROR_WANT_READ) return SHOAL_OK;
         if (why == SSL_ERROR_WANT_WRITE) {
@@ -383,8 +385,11 @@ static enum shoal_status explain(struct sh_tls *t, enum shoal_status st, struct 
     for (int i = 0; i < ALERT_READS_MAX && !t->failure.code && !t->ended; i++) {
         bool end = false;
         ERR_clear_error();
-        if (SSL_peek_ex(t->ssl, &one, 1, &got) == 1) break;
-        const int why = SSL_get_error(t->ssl, 0);
+        t->may_read = true;
+        const int rc = SSL_peek_ex(t->ssl, &one, 1, &got);
+        t->may_read = false;
+        if (rc == 1) break;
+        const int why = SSL_get_error(t->ssl, rc);
         if (why == SSL_ERROR_SSL) st = sh_tls_fail_record(t, err);
         if (why != SSL_ERROR_WANT_READ) break;
         if (t->in.start < t->in.end) continue;
@@ -436,7 +441,9 @@ void sh_tls_shutdown(struct sh_stream *s, int64_t timeout_ns)
 
     sh_mutex_lock(&t->lock);
     ERR_clear_error();
-    if (!t->failure.code) (void)SSL_shutdown(t->ssl); // 0: said; the peer's is not waited for
+    // Said once only: a second call would read, and that is the reader's.
+    if (!t->failure.code && !(SSL_get_shutdown(t->ssl) & SSL_SENT_SHUTDOWN))
+        (void)SSL_shutdown(t->ssl);
     ERR_clear_error();
     for (;;) {
         int64_t left;

@@ -323,7 +323,9 @@ static enum shoal_status finish(struct sh_stream **out, struct handshake *h, int
 
     h->left = SH_TLS_HANDSHAKE_BYTES_MAX;
     h->deadline_ns = sh_deadline_in(t->head.clock, handshake_ns);
+    t->may_read = true; // nobody else is here yet
     st = run_handshake(h, err);
+    t->may_read = false;
     t->keys = NULL;
     t->key = NULL;
     if (st) {

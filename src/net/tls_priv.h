@@ -37,6 +37,7 @@ struct sh_tls {
     struct sh_mutex lock; /* guards everything below */
     SSL *ssl;
     bool reading, sending;
+    bool may_read;           /* OpenSSL may take from `in` now */
     bool ended;              /* close_notify has come */
     struct sh_tls_buffer in; /* see above */
     bool in_came_full;       /* goes with it */

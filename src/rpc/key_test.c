@@ -243,10 +243,12 @@ static void store__makes_shows_lists_and_revokes(void **state)
     assert_int_equal(sh_key_store_revoke(p->keys, "tower", &err), SHOAL_ERR_NOT_FOUND);
     assert_int_equal(access(in(p, "a"), F_OK), -1); // asking makes nothing
     assert_int_equal(sh_key_store_make(p->keys, "tower", &tower, NULL), SHOAL_OK);
+    umask(0777);
     assert_int_equal(sh_key_store_make(p->keys, "laptop", &laptop, NULL), SHOAL_OK);
     umask(mask);
     assert_int_equal(mode_of(p->keys), 0700);
     assert_int_equal(mode_of(in(p, "a/b/keys/tower")), 0600);
+    assert_int_equal(mode_of(in(p, "a/b/keys/laptop")), 0600);
     assert_false(sh_key_equal(&tower.key, &laptop.key));
 
     assert_int_equal(sh_key_store_make(p->keys, "tower", &got, &err), SHOAL_ERR_STATE);
