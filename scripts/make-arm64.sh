@@ -40,6 +40,8 @@ fetch_libraries() {
     done
     mkdir -p "$(dirname "$1")"
     [ -d "$1" ] || mv "$tmp/root" "$1" # another run may have been faster
+    rm -rf "$tmp" # exec below leaves no time for the trap
+    trap - EXIT
 }
 
 [ "$(uname -m)" != aarch64 ] || unable 'this is an arm64 machine: make needs no help here'
