@@ -173,5 +173,6 @@ enum shoal_status sh_cpu_prepare(struct sh_device *d, struct sh_exec **out,
                                  const struct sh_graph *g, struct sh_buffer *const *buffers,
                                  int32_t n_buffers, int n_slots, struct shoal_error *err);
 void sh_cpu_exec_release(struct sh_exec *x);
+size_t sh_cpu_exec_bytes(const struct sh_exec *x);
 
 #endif

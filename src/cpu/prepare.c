@@ -363,3 +363,13 @@ void sh_cpu_exec_release(struct sh_exec *exec)
     sh_free(x->places);
     sh_free(x);
 }
+
+/* None of this can overflow: it is all allocated. */
+size_t sh_cpu_exec_bytes(const struct sh_exec *exec)
+{
+    const struct sh_cpu_exec *x = (const struct sh_cpu_exec *)(const void *)exec;
+
+    return sizeof *x + (size_t)x->g->n_tensors * sizeof *x->places +
+           (size_t)x->g->n_nodes * sizeof *x->steps + (size_t)x->g->n_buffers * sizeof *x->imports +
+           (size_t)x->n_slots * (sizeof *x->slots + x->slot_bytes) + x->work_bytes;
+}

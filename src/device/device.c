@@ -118,6 +118,13 @@ void sh_exec_release(struct sh_exec *x)
     if (x) ops_of(device_of_exec(x))->exec_release(x);
 }
 
+size_t sh_exec_bytes(const struct sh_exec *x)
+{
+    const struct sh_device_ops *ops = ops_of(device_of_exec(x));
+
+    return ops->exec_bytes ? ops->exec_bytes(x) : 0;
+}
+
 static enum shoal_status check_range(const struct sh_queue *q, const struct sh_buffer *b,
                                      size_t offset, size_t bytes, const char *what,
                                      struct shoal_error *err)

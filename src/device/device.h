@@ -82,6 +82,7 @@ struct sh_device_ops {
                                  const struct sh_graph *g, struct sh_buffer *const *buffers,
                                  int32_t n_buffers, int n_slots, struct shoal_error *err);
     void (*exec_release)(struct sh_exec *x);
+    size_t (*exec_bytes)(const struct sh_exec *x); /* NULL: not known */
     enum shoal_status (*write)(struct sh_queue *q, struct sh_buffer *b, size_t offset,
                                const void *src, size_t bytes, sh_ticket *t,
                                struct shoal_error *err);
@@ -160,6 +161,8 @@ SHOAL_NODISCARD enum shoal_status sh_exec_prepare(struct sh_device *d, struct sh
                                                   int32_t n_buffers, int n_slots,
                                                   struct shoal_error *err);
 void sh_exec_release(struct sh_exec *x);
+/* Memory that a prepared graph holds until it is released, scratch included; 0: not known. */
+size_t sh_exec_bytes(const struct sh_exec *x);
 
 /* Asynchronous.  `t` may be NULL.  Ranges are checked at once: ERR_ARG. */
 SHOAL_NODISCARD enum shoal_status sh_queue_write(struct sh_queue *q, struct sh_buffer *b,
