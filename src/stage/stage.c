@@ -42,17 +42,59 @@ struct sh_stage {
 
 /* ---- making --------------------------------------------------------------------------------- */
 
+/* Leaves of KV memory belong to groups that the stage has.  Graphs may come from a peer. */
+static enum shoal_status check_groups(const struct sh_stage *s, const struct sh_graph *g,
+                                      struct shoal_error *err)
+{
+    const int n = s->desc.limits.n_groups < SH_GROUPS_MAX ? s->desc.limits.n_groups : SH_GROUPS_MAX;
+
+    for (int32_t i = 0; i < g->n_leaves; i++) {
+        const struct sh_leaf *l = &g->leaves[i];
+        const bool grouped = l->kind == SH_LEAF_CACHE_K || l->kind == SH_LEAF_CACHE_V ||
+                             l->kind == SH_LEAF_TABLE || l->kind == SH_LEAF_STATE;
+        if (grouped && (l->group < 0 || l->group >= n)) {
+            return sh_fail(err, SHOAL_ERR_ARG, "stage: leaf %d is of group %d of %d", (int)i,
+                           l->group, n);
+        }
+    }
+    return SHOAL_OK;
+}
+
+/* Rows of f32, one per row of the step or per wanted one. */
+static enum shoal_status check_output(const struct sh_stage *s, int32_t number,
+                                      struct shoal_error *err)
+{
+    const struct sh_tensor *t = &s->graph.tensors[number];
+
+    if (s->output >= 0) {
+        return sh_fail(err, SHOAL_ERR_ARG, "stage: tensors %d and %d are both the output",
+                       (int)s->output, (int)number);
+    }
+    if (t->dtype != SH_DTYPE_F32 || t->extent_dim != 1 ||
+        t->extent != (s->desc.last ? SH_EXTENT_O : SH_EXTENT_T)) {
+        return sh_fail(err, SHOAL_ERR_ARG, "stage: the output, tensor %d, is no rows of f32",
+                       (int)number);
+    }
+    return SHOAL_OK;
+}
+
 static enum shoal_status find_roles(struct sh_stage *s, struct shoal_error *err)
 {
+    enum shoal_status st = check_groups(s, &s->graph, err);
+
+    if (!st) st = check_groups(s, &s->rotate, err);
     s->output = s->pages_input = s->rotate_group = -1;
     for (int i = 0; i < SH_INPUT_COUNT; i++)
         s->input[i] = -1;
     for (int i = 0; i < SH_GROUPS_MAX; i++)
         s->table_leaf[i] = -1;
-    for (int32_t i = 0; i < s->graph.n_tensors; i++) {
+    for (int32_t i = 0; i < s->graph.n_tensors && !st; i++) {
         const struct sh_tensor *t = &s->graph.tensors[i];
         const struct sh_leaf *l = t->leaf < 0 ? NULL : &s->graph.leaves[t->leaf];
-        if (t->flags & SH_TENSOR_OUTPUT) s->output = i;
+        if (t->flags & SH_TENSOR_OUTPUT) {
+            st = check_output(s, i, err);
+            s->output = i;
+        }
         if (l && l->kind == SH_LEAF_INPUT) s->input[l->input] = i;
         if (l && l->kind == SH_LEAF_TABLE) {
             if (s->table_leaf[l->group] >= 0) {
@@ -61,6 +103,7 @@ static enum shoal_status find_roles(struct sh_stage *s, struct shoal_error *err)
             s->table_leaf[l->group] = i;
         }
     }
+    if (st) return st;
     for (int32_t i = 0; i < s->rotate.n_tensors; i++) {
         const struct sh_tensor *t = &s->rotate.tensors[i];
         const struct sh_leaf *l = t->leaf < 0 ? NULL : &s->rotate.leaves[t->leaf];

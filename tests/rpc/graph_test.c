@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "cpu/device.h"
 #include "rpc/graph_wire.h"
 #include "support/rig.h"
 
@@ -99,11 +100,76 @@ static void graph_bytes__old_experts_give_the_same_bits(void **state)
     tm_release(&m);
 }
 
+/* ---- graphs that a stage must refuse ---------------------------------------------------------*/
+
+static void far_group(struct sh_graph *g)
+{
+    for (int32_t i = 0; i < g->n_leaves; i++) {
+        if (g->leaves[i].kind == SH_LEAF_TABLE) g->leaves[i].group = 200;
+    }
+    through_bytes(g);
+}
+
+static void far_rotation(struct sh_graph *g)
+{
+    const bool rotates = g->n_nodes > 0 && g->tensors[g->nodes[0]].op == SH_OP_CACHE_ROTATE;
+
+    for (int32_t i = 0; i < g->n_leaves && rotates; i++)
+        g->leaves[i].group = 1;
+}
+
+static void two_outputs(struct sh_graph *g)
+{
+    if (g->n_nodes > 9) sh_graph_set_output(g, g->nodes[g->n_nodes - 2]); // the norm
+    through_bytes(g);
+}
+
+static void other_output(struct sh_graph *g)
+{
+    for (int32_t i = 0; i < g->n_tensors; i++) {
+        if (!(g->tensors[i].flags & SH_TENSOR_OUTPUT)) continue;
+        g->tensors[i].flags &= ~(uint32_t)SH_TENSOR_OUTPUT;
+        sh_graph_set_output(g, g->nodes[0]); // rows of the step, not the wanted ones
+    }
+    through_bytes(g);
+}
+
+static void graph_bytes__stages_refuse_what_is_not_theirs(void **state)
+{
+    static const struct {
+        void (*change)(struct sh_graph *g);
+        const char *reason;
+    } CASES[] = {{far_group, "is of group 200 of 1"},
+                 {far_rotation, "is of group 1 of 1"},
+                 {two_outputs, "are both the output"},
+                 {other_output, "is no rows of f32"}};
+    const struct sh_cpu_options opt = {.n_threads = 1, .memory_max = 1u << 30};
+    struct tm_model m;
+
+    (void)state;
+    tm_make(&m, TM_LLAMA, SH_DTYPE_F32, 3);
+    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
+        const struct rig_options o = {.change = CASES[i].change};
+        struct shoal_error err = SHOAL_ERROR_INIT;
+        struct sh_stage *s = NULL;
+        struct sh_device *d;
+        struct rig r;
+        rig_plan(&r, &m, &o);
+        if (sh_cpu_device_open(&d, &opt, &err)) fail_msg("%s", err.message);
+        assert_int_equal(rig_make_stage(&r, 0, 0, d, &s, &err), SHOAL_ERR_ARG);
+        assert_null(s);
+        if (!strstr(err.message, CASES[i].reason)) fail_msg("%s", err.message);
+        sh_device_close(d);
+    }
+    tm_release(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(graph_bytes__models_give_the_same_bits),
         cmocka_unit_test(graph_bytes__old_experts_give_the_same_bits),
+        cmocka_unit_test(graph_bytes__stages_refuse_what_is_not_theirs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
