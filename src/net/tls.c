@@ -263,7 +263,8 @@ static enum shoal_status tls_read(struct sh_stream *s, void *dst, size_t n, size
     *end = !st && *got == 0 && t->ended;
     t->reading = false;
     // An answer to a key update, or an alert: as far as it goes now.
-    if (t->out.end > queued || atomic_load(&t->read_wants_room)) (void)!sh_tls_push(t, &sent, NULL);
+    if (t->out.end > queued || t->failure.code || atomic_load(&t->read_wants_room))
+        (void)!sh_tls_push(t, &sent, NULL);
     sh_mutex_unlock(&t->lock);
     return st;
 }

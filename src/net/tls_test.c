@@ -21,10 +21,11 @@
 /* ---- OpenSSL's memory, counted --------------------------------------------------------------*/
 
 static _Atomic int64_t g_ssl_live;
+static _Atomic int64_t g_ssl_fail = -1; // the allocation after so many fails; negative: none
 
 static void *count_malloc(size_t n, const char *file, int line)
 {
-    size_t *p = malloc(n + 64);
+    size_t *p = g_ssl_fail >= 0 && g_ssl_fail-- == 0 ? NULL : malloc(n + 64);
 
     (void)file;
     (void)line;
@@ -1038,6 +1039,30 @@ static void tls__each_failed_allocation_is_survived(void **state)
     }
 }
 
+static void tls__openssl_without_memory_is_survived(void **state)
+{
+    int64_t n = 0, step = 1;
+    bool pending = false;
+
+    (void)state;
+    for (; !pending; n += step) {
+        struct sh_stream *a, *b;
+        struct end c, s;
+        open_below(NULL, &a, &b);
+        ends_over(&c, &s, a, b);
+        g_ssl_fail = n;
+        shake(&c, &s);
+        pending = g_ssl_fail >= 0;
+        g_ssl_fail = -1;
+        if (c.st) assert_true(c.err.message[0]);
+        if (s.st) assert_true(s.err.message[0]);
+        sh_stream_close(c.tls);
+        sh_stream_close(s.tls);
+        step = n < 100 ? 1 : 17; // most are alike
+    }
+    print_message("%lld allocations\n", (long long)n);
+}
+
 #define BOTH(f)                                                                                    \
     {#f " (memory)", f, NULL, NULL, NULL},                                                         \
     {                                                                                              \
@@ -1068,6 +1093,7 @@ int main(void)
         BOTH(tls__half_open_handshakes_leave_nothing),
         cmocka_unit_test(tls__memory_of_a_stream_is_bounded),
         cmocka_unit_test(tls__each_failed_allocation_is_survived),
+        cmocka_unit_test(tls__openssl_without_memory_is_survived),
     };
 
     if (!CRYPTO_set_mem_functions(count_malloc, count_realloc, count_free)) return 1;
