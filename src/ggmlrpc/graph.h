@@ -24,7 +24,12 @@ struct sh_wire_graph {
     uint64_t *tokens;      /* in the graph's arena */
     int32_t n_tokens;
     int32_t n_listed; /* nodes that the peer listed, computing or not */
+    size_t bytes;     /* of memory that it holds */
 };
+
+/* Most bytes of memory that decoding this payload takes and its graph holds, by its two counts;
+ * 0 where they are wrong, which decoding finds before it allocates anything. */
+size_t sh_wire_graph_bytes_max(const uint8_t *payload, size_t size, const struct sh_space *space);
 
 /* Decode the payload behind the device number: `size` bytes from N on.  `seed` is a random number
  * that keeps clients from making all ids collide.  ERR_FORMAT, ERR_LIMIT, ERR_UNSUPPORTED, NOMEM.

@@ -18,6 +18,8 @@
 #define CUSTOM_FIRST 92
 #define CUSTOM_LAST 95
 
+#define ARENA_BYTES 4352 // that an arena with one block takes beside it, at most
+
 struct record {
     int32_t src[SH_WIRE_SRC]; // indices of records, -1 = absent
     int32_t view;             // index of the root, -1
@@ -36,6 +38,7 @@ struct decoder {
     uint64_t seed;
     const struct sh_space *space;
     struct sh_wire_graph *out;
+    char *names; // of the graph's tensors, SH_WIRE_NAME_BYTES each
     struct shoal_error *err;
 };
 
@@ -70,12 +73,19 @@ static size_t find_slot(const struct decoder *d, uint64_t id)
     return slot;
 }
 
-static enum shoal_status index_records(struct decoder *d)
+static size_t table_size(uint32_t n_records)
 {
     size_t size = 16;
 
-    while (size < 2 * (size_t)d->n_records)
+    while (size < 2 * (size_t)n_records)
         size *= 2;
+    return size;
+}
+
+static enum shoal_status index_records(struct decoder *d)
+{
+    const size_t size = table_size(d->n_records);
+
     d->table_mask = size - 1;
     d->table = sh_malloc(size * sizeof *d->table);
     d->list = sh_calloc(d->n_records ? d->n_records : 1, sizeof *d->list);
@@ -293,6 +303,11 @@ static enum shoal_status set_root(struct decoder *d, int32_t i, struct sh_tensor
     return SHOAL_OK;
 }
 
+static char *name_at(const struct decoder *d, int32_t number)
+{
+    return d->names + (size_t)number * SH_WIRE_NAME_BYTES;
+}
+
 static enum shoal_status append(struct decoder *d, int32_t i, const struct sh_wire_tensor *w,
                                 struct sh_tensor *t)
 {
@@ -317,11 +332,49 @@ static enum shoal_status append(struct decoder *d, int32_t i, const struct sh_wi
         st = set_root(d, i, t);
         if (st) return st;
     }
-    t->name = sh_arena_strndup(&g->arena, w->name, strlen(w->name));
-    if (!t->name || sh_graph_add_tensor(g, t) < 0) {
-        return sh_fail(d->err, SHOAL_ERR_NOMEM, "no memory for a graph of %" PRIu32 " tensors",
-                       d->n_records);
+    t->name = NULL;
+    if (sh_graph_add_tensor(g, t) < 0) return sh_graph_status(g, d->err);
+    memcpy(name_at(d, r->number), w->name, strlen(w->name) + 1);
+    g->tensors[r->number].name = name_at(d, r->number);
+    return SHOAL_OK;
+}
+
+/* Tokens of as many buffers as there are, and one: there is no array of none. */
+static size_t block_bytes(size_t n_tensors, size_t n_nodes, int32_t n_live)
+{
+    return n_tensors * (sizeof(struct sh_tensor) + SH_WIRE_NAME_BYTES) + n_nodes * sizeof(int32_t) +
+           ((size_t)n_live + 1) * sizeof(uint64_t);
+}
+
+/* One block for all that the graph will hold, so that it is known what it costs and nothing grows:
+ *
+ *     tensors | tokens | nodes | names
+ */
+static enum shoal_status allocate(struct decoder *d)
+{
+    struct sh_graph *g = &d->out->graph;
+    int32_t n_tensors = 0, n_nodes = 0;
+    uint8_t *p;
+
+    for (int32_t i = 0; i < (int32_t)d->n_records; i++) {
+        n_tensors += d->list[i].touched;
+        n_nodes += d->list[i].computes;
     }
+    d->out->bytes = ARENA_BYTES + block_bytes((size_t)n_tensors, (size_t)n_nodes, d->space->n_live);
+    p = sh_arena_calloc(&g->arena,
+                        block_bytes((size_t)n_tensors, (size_t)n_nodes, d->space->n_live), 1);
+    if (!p) {
+        return sh_fail(d->err, SHOAL_ERR_NOMEM, "no memory for a graph of %" PRId32 " tensors",
+                       n_tensors);
+    }
+    g->tensors = (struct sh_tensor *)(void *)p;
+    g->cap_tensors = n_tensors;
+    p += (size_t)n_tensors * sizeof *g->tensors;
+    d->out->tokens = (uint64_t *)(void *)p;
+    p += ((size_t)d->space->n_live + 1) * sizeof *d->out->tokens;
+    g->nodes = (int32_t *)(void *)p;
+    g->cap_nodes = n_nodes;
+    d->names = (char *)(p + (size_t)n_nodes * sizeof *g->nodes);
     return SHOAL_OK;
 }
 
@@ -330,10 +383,9 @@ static enum shoal_status build_graph(struct decoder *d)
     struct sh_wire_tensor w;
     struct sh_tensor t;
     size_t bytes;
+    enum shoal_status no_room = allocate(d);
 
-    d->out->tokens =
-        sh_arena_calloc(&d->out->graph.arena, (size_t)d->space->n_live + 1, sizeof *d->out->tokens);
-    if (!d->out->tokens) return sh_fail(d->err, SHOAL_ERR_NOMEM, "no memory for a graph");
+    if (no_room) return no_room;
     for (int32_t i = 0; i < (int32_t)d->n_records; i++) {
         enum shoal_status st;
         if (!d->list[i].touched) continue;
@@ -376,6 +428,22 @@ static enum shoal_status open_payload(struct decoder *d, const uint8_t *payload,
                        d->n_records, SH_GRAPH_NODES_MAX, SH_GRAPH_TENSORS_MAX);
     }
     return SHOAL_OK;
+}
+
+size_t sh_wire_graph_bytes_max(const uint8_t *payload, size_t size, const struct sh_space *space)
+{
+    struct sh_reader r = sh_reader_over(payload, size);
+    uint32_t n_ids = sh_read_u32(&r), n_records;
+
+    (void)sh_read_bytes(&r, (size_t)n_ids * ID_BYTES);
+    n_records = sh_read_u32(&r);
+    (void)sh_read_bytes(&r, (size_t)n_records * SH_WIRE_TENSOR_BYTES);
+    if (r.bad || n_ids > SH_GRAPH_NODES_MAX || n_records > SH_GRAPH_TENSORS_MAX) {
+        return 0; // refused before anything is allocated
+    }
+    return table_size(n_records) * sizeof(int32_t) +
+           ((size_t)n_records + 1) * sizeof(struct record) + ARENA_BYTES +
+           block_bytes(n_records, n_ids, space->n_live);
 }
 
 enum shoal_status sh_wire_graph_decode(struct sh_wire_graph *out, const uint8_t *payload,

@@ -16,35 +16,74 @@
 #include "ggmlrpc/session_priv.h"
 
 #define USER_TIMEOUT_MS 30000
+#define WORK_BYTES_MIN ((size_t)64 << 20) // for graphs
 
 /* ---- shared by the sessions -----------------------------------------------------------------*/
 
-bool sh_server_memory_take(struct sh_ggmlrpc_server *v, size_t bytes)
+static size_t quota_max(const struct sh_ggmlrpc_server *v, enum session_quota q)
+{
+    return q == SH_QUOTA_BUFFERS ? v->opt.memory_max : v->opt.work_max;
+}
+
+static size_t client_quota_max(const struct sh_ggmlrpc_server *v, enum session_quota q)
+{
+    return q == SH_QUOTA_BUFFERS ? v->opt.client_memory_max : v->opt.client_work_max;
+}
+
+/* Under the lock. */
+static size_t left_of(const struct sh_session *s, enum session_quota q)
+{
+    const size_t all = quota_max(s->server, q) - s->server->used[q];
+    const size_t mine = client_quota_max(s->server, q) - s->used[q];
+
+    return mine < all ? mine : all;
+}
+
+bool sh_session_take(struct sh_session *s, enum session_quota q, size_t bytes)
 {
     bool ok;
 
-    sh_mutex_lock(&v->lock);
-    ok = bytes <= v->opt.memory_max - v->memory_used;
-    if (ok) v->memory_used += bytes;
-    sh_mutex_unlock(&v->lock);
+    sh_mutex_lock(&s->server->lock);
+    ok = bytes <= left_of(s, q);
+    if (ok) {
+        s->server->used[q] += bytes;
+        s->used[q] += bytes;
+    }
+    sh_mutex_unlock(&s->server->lock);
     return ok;
 }
 
-void sh_server_memory_give(struct sh_ggmlrpc_server *v, size_t bytes)
+void sh_session_give(struct sh_session *s, enum session_quota q, size_t bytes)
 {
-    sh_mutex_lock(&v->lock);
-    v->memory_used -= bytes;
-    sh_mutex_unlock(&v->lock);
+    sh_mutex_lock(&s->server->lock);
+    SH_ASSERT(bytes <= s->used[q]);
+    s->server->used[q] -= bytes;
+    s->used[q] -= bytes;
+    sh_mutex_unlock(&s->server->lock);
 }
 
-size_t sh_server_memory_left(struct sh_ggmlrpc_server *v)
+size_t sh_session_left(struct sh_session *s, enum session_quota q)
 {
     size_t left;
 
-    sh_mutex_lock(&v->lock);
-    left = v->opt.memory_max - v->memory_used;
-    sh_mutex_unlock(&v->lock);
+    sh_mutex_lock(&s->server->lock);
+    left = left_of(s, q);
+    sh_mutex_unlock(&s->server->lock);
     return left;
+}
+
+enum shoal_status sh_session_take_work(struct sh_session *s, size_t bytes, const char *what,
+                                       struct shoal_error *err)
+{
+    if (!sh_session_take(s, SH_QUOTA_WORK, bytes)) {
+        return sh_fail(err, SHOAL_ERR_NOMEM,
+                       "%s needs %zu bytes to work in, and %zu are left for this client", what,
+                       bytes, sh_session_left(s, SH_QUOTA_WORK));
+    }
+    if (s->used[SH_QUOTA_WORK] > s->peak[SH_QUOTA_WORK]) {
+        s->peak[SH_QUOTA_WORK] = s->used[SH_QUOTA_WORK];
+    }
+    return SHOAL_OK;
 }
 
 bool sh_server_may_wait(struct connection *c, bool idle)
@@ -128,7 +167,8 @@ static void log_end(const struct sh_session *s, enum shoal_status st, const stru
     f[n++] = sh_log_count("graphs", "graphs", s->n_graphs);
     f[n++] = sh_log_seconds("compute_s", "compute", (double)s->busy_ns / (double)SH_SECOND);
     f[n++] = sh_log_seconds("total_s", "total", (double)open_ns / (double)SH_SECOND);
-    f[n++] = sh_log_bytes("peak_bytes", "peak", s->memory_peak);
+    f[n++] = sh_log_bytes("peak_bytes", "peak", s->peak[SH_QUOTA_BUFFERS]);
+    f[n++] = sh_log_bytes("work_bytes", NULL, s->peak[SH_QUOTA_WORK]);
     if (s->cache_bytes) f[n++] = sh_log_bytes("cache_bytes", "from the cache", s->cache_bytes);
     if (s->greeted) f[n++] = sh_log_count("major", "major", SH_WIRE_MAJOR);
     f[n++] = sh_log_text("status", NULL, shoal_status_name(st));
@@ -386,7 +426,9 @@ void sh_ggmlrpc_server_stats(struct sh_ggmlrpc_server *v, struct sh_ggmlrpc_serv
     *out = (struct sh_ggmlrpc_server_stats){.n_connections = v->n_connections,
                                             .n_sessions = v->n_sessions,
                                             .n_failed = v->n_failed,
-                                            .memory_used = v->memory_used,
+                                            .memory_used = v->used[SH_QUOTA_BUFFERS],
+                                            .work_used = v->used[SH_QUOTA_WORK],
+                                            .work_max = v->opt.work_max,
                                             .memory_max = v->opt.memory_max,
                                             .connections_max = v->opt.connections_max,
                                             .per_address_max = v->opt.per_address_max};
@@ -406,6 +448,15 @@ void sh_ggmlrpc_server_cache_flush(struct sh_ggmlrpc_server *v)
 
 /* ---- life -----------------------------------------------------------------------------------*/
 
+/* What buffers leave of the device's memory, and always enough for all to be served. */
+static size_t work_max_of(const struct sh_ggmlrpc_server_options *o)
+{
+    const size_t rest = o->memory_max / 15;
+    const size_t least = WORK_BYTES_MIN + (size_t)o->connections_max * SH_SESSION_FIXED_BYTES;
+
+    return rest > least ? rest : least;
+}
+
 static void set_defaults(struct sh_ggmlrpc_server *v)
 {
     struct sh_ggmlrpc_server_options *o = &v->opt;
@@ -416,6 +467,10 @@ static void set_defaults(struct sh_ggmlrpc_server *v)
         o->client_memory_max = o->memory_max;
     }
     if (o->connections_max == 0) o->connections_max = 32;
+    if (o->work_max == 0) o->work_max = work_max_of(o);
+    if (o->client_work_max == 0 || o->client_work_max > o->work_max) {
+        o->client_work_max = o->work_max;
+    }
     if (o->per_address_max == 0) o->per_address_max = 16;
     if (o->hello_ns == 0) o->hello_ns = 5 * SH_SECOND;
     if (o->stall_ns == 0) o->stall_ns = 10 * SH_SECOND;

@@ -294,10 +294,11 @@ void sh_session_release(struct sh_session *s)
     for (int32_t i = 0; i < s->space.n_slots; i++) {
         if (s->space.slots[i].token != 0) sh_buffer_free(s->space.slots[i].buffer);
     }
-    sh_server_memory_give(s->server, s->memory_used);
     sh_space_release(&s->space);
     sh_staging_release(&s->staging);
     sh_free(s->inbox);
     sh_free(s->outbox);
     sh_free(s->payload);
+    for (int q = 0; q < SH_QUOTA_COUNT; q++)
+        sh_session_give(s, (enum session_quota)q, s->used[q]);
 }

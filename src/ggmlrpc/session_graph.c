@@ -2,8 +2,9 @@
  *
  * A few prepared graphs are kept by the hash of their payload, because clients that alternate
  * between graphs send them whole each time.  A graph goes when its place is needed or when a
- * buffer that it uses is freed, and only then.  A hash that collides by intent runs another graph
- * of the same client, on buffers of the same client.
+ * buffer that it uses is freed, and only then.  All memory of graphs counts as memory to work in,
+ * before it is allocated; where it does not suffice, older graphs go first.  A hash that collides
+ * by intent runs another graph of the same client, on buffers of the same client.
  */
 #include "ggmlrpc/session_priv.h"
 
@@ -30,15 +31,63 @@ static uint64_t hash_payload(const uint8_t *p, size_t n)
     return h ^ (h >> 29);
 }
 
+static void drop_graph(struct sh_session *s, int i)
+{
+    sh_exec_release(s->graphs[i].exec);
+    sh_wire_graph_release(&s->graphs[i].wire);
+    s->graphs[i].exec = NULL;
+    sh_session_give(s, SH_QUOTA_WORK, s->graphs[i].work_bytes);
+    s->graphs[i].work_bytes = 0;
+    if (s->last_graph == i) s->last_graph = -1;
+}
+
+/* The kept graph that was not used for longest, but `but`; -1: none. */
+static int oldest_graph(const struct sh_session *s, int but)
+{
+    int oldest = -1;
+
+    for (int i = 0; i < SH_SESSION_GRAPHS_MAX; i++) {
+        if (!s->graphs[i].exec || i == but) continue;
+        if (oldest < 0 || s->graphs[i].used < s->graphs[oldest].used) oldest = i;
+    }
+    return oldest;
+}
+
+/* Drop a graph once it has run. */
+static enum shoal_status retire_graph(struct sh_session *s, int i, struct shoal_error *err)
+{
+    enum shoal_status st = sh_session_wait(s, s->graphs[i].ticket, err);
+
+    if (!st) drop_graph(s, i);
+    return st;
+}
+
+/* Memory to work in; older graphs than the one at `mine` (-1: nowhere yet) go until it suffices. */
+static enum shoal_status take_for_graph(struct sh_session *s, size_t bytes, int mine,
+                                        struct shoal_error *err)
+{
+    for (;;) {
+        enum shoal_status st = sh_session_take_work(s, bytes, "a graph", err);
+        const int oldest = st ? oldest_graph(s, mine) : -1;
+        if (oldest < 0) return st;
+        st = retire_graph(s, oldest, err);
+        if (st) return st;
+    }
+}
+
 static enum shoal_status grow_payload(struct sh_session *s, size_t want, struct shoal_error *err)
 {
     size_t cap = s->payload_cap ? s->payload_cap : FIRST_PAYLOAD_BYTES;
+    enum shoal_status st;
     void *p;
 
     if (want <= s->payload_cap) return SHOAL_OK;
     while (cap < want)
         cap *= 2;
+    st = take_for_graph(s, cap, -1, err); // the old block lives until its bytes are copied
+    if (st) return st;
     p = sh_realloc_array(s->payload, cap, 1);
+    sh_session_give(s, SH_QUOTA_WORK, p ? s->payload_cap : cap);
     if (!p) return sh_fail(err, SHOAL_ERR_NOMEM, "no memory for a graph of %zu bytes", want);
     s->payload = p;
     s->payload_cap = cap;
@@ -58,14 +107,6 @@ static enum shoal_status receive_payload(struct sh_session *s, size_t size, stru
         got += n;
     }
     return SHOAL_OK;
-}
-
-static void drop_graph(struct sh_session *s, int i)
-{
-    sh_exec_release(s->graphs[i].exec);
-    sh_wire_graph_release(&s->graphs[i].wire);
-    s->graphs[i].exec = NULL;
-    if (s->last_graph == i) s->last_graph = -1;
 }
 
 void sh_session_drop_graphs(struct sh_session *s, uint64_t token)
@@ -96,58 +137,85 @@ static enum shoal_status make_room(struct sh_session *s, int32_t n_tensors, int 
 {
     for (;;) {
         int32_t kept = 0;
-        int empty = -1, oldest = -1;
+        int empty = -1;
         enum shoal_status st;
         for (int i = 0; i < SH_SESSION_GRAPHS_MAX; i++) {
-            if (!s->graphs[i].exec) {
+            if (s->graphs[i].exec) {
+                kept += s->graphs[i].wire.graph.n_tensors;
+            } else {
                 empty = i;
-                continue;
             }
-            kept += s->graphs[i].wire.graph.n_tensors;
-            if (oldest < 0 || s->graphs[i].used < s->graphs[oldest].used) oldest = i;
         }
         if (empty >= 0 && kept <= SH_SESSION_TENSORS_MAX - n_tensors) {
             *out = empty;
             return SHOAL_OK;
         }
-        st = sh_session_wait(s, s->graphs[oldest].ticket, err);
+        st = retire_graph(s, oldest_graph(s, -1), err);
         if (st) return st;
-        drop_graph(s, oldest);
     }
+}
+
+/* Most bytes of this process's memory that decoding and preparing take; the device's own count in
+ * adjust_work(). */
+static size_t bytes_to_prepare(const struct sh_session *s, size_t bytes)
+{
+    const size_t decoded = sh_wire_graph_bytes_max(s->payload, bytes, &s->space);
+
+    // Every node and every buffer that is used has a record of its own, and what the device's
+    // tables take for the three is less than what decoding takes for a record.
+    return 2 * decoded;
+}
+
+/* What was taken for a prepared graph becomes what it holds. */
+static enum shoal_status adjust_work(struct sh_session *s, int i, struct shoal_error *err)
+{
+    struct session_graph *g = &s->graphs[i];
+    const size_t taken = g->work_bytes;
+    const size_t holds = g->wire.bytes + sh_exec_bytes(g->exec);
+
+    if (holds > taken) {
+        enum shoal_status st = take_for_graph(s, holds - taken, i, err);
+        if (st) return st;
+    } else {
+        sh_session_give(s, SH_QUOTA_WORK, taken - holds);
+    }
+    g->work_bytes = holds;
+    return SHOAL_OK;
+}
+
+/* Put a decoded graph, which moves, into its place and prepare it on the device. */
+static enum shoal_status prepare_at(struct sh_session *s, struct session_graph *g, int i,
+                                    struct shoal_error *err)
+{
+    struct sh_buffer **buffers = sh_calloc((size_t)g->wire.n_tokens + 1, sizeof *buffers);
+    enum shoal_status st;
+
+    if (!buffers) return sh_fail(err, SHOAL_ERR_NOMEM, "no memory for a graph");
+    for (int32_t k = 0; k < g->wire.n_tokens; k++)
+        buffers[k] = sh_space_find(&s->space, g->wire.tokens[k])->buffer;
+    s->graphs[i] = *g; // the graph must not move any more: the exec refers to it
+    memset(g, 0, sizeof *g);
+    st = sh_exec_prepare(s->server->opt.device, &s->graphs[i].exec, &s->graphs[i].wire.graph,
+                         buffers, s->graphs[i].wire.n_tokens, 1, err);
+    if (!st) st = adjust_work(s, i, err);
+    if (st) drop_graph(s, i);
+    sh_free(buffers);
+    return st;
 }
 
 /* Decode the payload and prepare it on the device. */
 static enum shoal_status prepare(struct sh_session *s, size_t bytes, int *out,
                                  struct shoal_error *err)
 {
-    struct session_graph g = {.payload_bytes = bytes};
-    struct sh_buffer **buffers = NULL;
-    enum shoal_status st;
+    struct session_graph g = {.payload_bytes = bytes, .work_bytes = bytes_to_prepare(s, bytes)};
+    enum shoal_status st = take_for_graph(s, g.work_bytes, -1, err);
 
-    st = sh_wire_graph_decode(&g.wire, s->payload, bytes, &s->space, s->seed, err);
     if (st) return st;
-    buffers = sh_calloc((size_t)g.wire.n_tokens + 1, sizeof *buffers);
-    if (!buffers) {
-        st = sh_fail(err, SHOAL_ERR_NOMEM, "no memory for a graph");
-        goto done;
-    }
-    for (int32_t i = 0; i < g.wire.n_tokens; i++)
-        buffers[i] = sh_space_find(&s->space, g.wire.tokens[i])->buffer;
-    st = make_room(s, g.wire.graph.n_tensors, out, err);
-    if (st) goto done;
-    s->graphs[*out] = g; // the graph must not move any more: the exec refers to it
-    st = sh_exec_prepare(s->server->opt.device, &s->graphs[*out].exec, &s->graphs[*out].wire.graph,
-                         buffers, g.wire.n_tokens, 1, err);
-    if (st) {
-        drop_graph(s, *out);
-        memset(&g, 0, sizeof g);
-        goto done;
-    }
-    memset(&g, 0, sizeof g);
-
-done:
+    st = sh_wire_graph_decode(&g.wire, s->payload, bytes, &s->space, s->seed, err);
+    if (!st) st = make_room(s, g.wire.graph.n_tensors, out, err);
+    if (!st) st = prepare_at(s, &g, *out, err);
+    sh_session_give(s, SH_QUOTA_WORK, g.work_bytes); // none if it has moved
     sh_wire_graph_release(&g.wire);
-    sh_free(buffers);
     return st;
 }
 

@@ -29,9 +29,18 @@
 #define SH_SESSION_RUNS_MAX 8                             /* graphs submitted ahead */
 #define SH_SESSION_ASKED_MAX 64                           /* hashes that are remembered */
 
+/* What a session allocates once, when it first needs it: the ring and the outbox. */
+#define SH_SESSION_OUTBOX_BYTES (2 * SH_STAGING_PIECE_BYTES)
+#define SH_SESSION_FIXED_BYTES (SH_STAGING_BYTES + SH_SESSION_OUTBOX_BYTES)
+
+/* Two quotas.  Buffers are what a client asks for and is told how much of is left; work is what
+ * the server needs to serve it: payloads, graphs, and the pieces between socket and device. */
+enum session_quota { SH_QUOTA_BUFFERS, SH_QUOTA_WORK, SH_QUOTA_COUNT };
+
 struct session_graph {
     uint64_t hash; /* of the payload */
     size_t payload_bytes;
+    size_t work_bytes; /* taken for it */
     struct sh_wire_graph wire;
     struct sh_exec *exec; /* NULL: this entry is empty */
     sh_ticket ticket;     /* of its last run */
@@ -71,7 +80,7 @@ struct sh_session {
     bool greeted;
     int n_ahead;     /* commands given to the queue since the last wait for all of it */
     bool unanswered; /* silent commands since the last answer */
-    size_t memory_used, memory_peak; /* of buffers */
+    size_t used[SH_QUOTA_COUNT], peak[SH_QUOTA_COUNT];
     uint64_t n_graphs;
     int64_t busy_ns;   /* that graphs computed; known at the end */
     char refused[120]; /* an allocation that was refused */
@@ -100,7 +109,7 @@ struct sh_ggmlrpc_server {
     struct sh_cond changed;
     struct connection *connections;
     int n_connections;
-    size_t memory_used;
+    size_t used[SH_QUOTA_COUNT]; /* by all sessions */
     uint64_t n_sessions, n_failed;
     int64_t log_second;
     int n_logged[2]; // of sessions that computed nothing, and of those that did
@@ -127,10 +136,14 @@ enum shoal_status sh_session_answer(struct sh_session *s, const struct sh_wire_a
 /* Wait for a ticket of the queue, and notice a client that vanishes meanwhile. */
 enum shoal_status sh_session_wait(struct sh_session *s, sh_ticket t, struct shoal_error *err);
 
-/* Claim bytes of the memory that all clients share; false: not enough is left. */
-bool sh_server_memory_take(struct sh_ggmlrpc_server *v, size_t bytes);
-void sh_server_memory_give(struct sh_ggmlrpc_server *v, size_t bytes);
-size_t sh_server_memory_left(struct sh_ggmlrpc_server *v);
+/* Claim bytes of a quota, the client's and that which all share, before they are allocated; false:
+ * not enough is left. */
+bool sh_session_take(struct sh_session *s, enum session_quota q, size_t bytes);
+void sh_session_give(struct sh_session *s, enum session_quota q, size_t bytes);
+size_t sh_session_left(struct sh_session *s, enum session_quota q);
+/* Take of SH_QUOTA_WORK for `what`, or say what is needed and what is left: ERR_NOMEM. */
+enum shoal_status sh_session_take_work(struct sh_session *s, size_t bytes, const char *what,
+                                       struct shoal_error *err);
 /* Tell that the session is about to wait for a command; false: it should end now. */
 bool sh_server_may_wait(struct connection *c, bool idle);
 void sh_server_woke(struct connection *c);

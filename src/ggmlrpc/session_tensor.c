@@ -51,19 +51,10 @@ enum shoal_status sh_session_get_max_size(struct sh_session *s, uint64_t size,
     return answer_value(s, buffer_bytes_max(s), err);
 }
 
-/* What this client may still allocate. */
-static size_t memory_left(const struct sh_session *s)
-{
-    const size_t all = sh_server_memory_left(s->server);
-    const size_t mine = s->server->opt.client_memory_max - s->memory_used;
-
-    return mine < all ? mine : all;
-}
-
 enum shoal_status sh_session_get_device_memory(struct sh_session *s, uint64_t size,
                                                struct shoal_error *err)
 {
-    const size_t left = memory_left(s);
+    const size_t left = sh_session_left(s, SH_QUOTA_BUFFERS);
     struct sh_wire_answer a = {.memory_total = s->server->opt.client_memory_max};
     struct sh_device_info info;
     enum shoal_status st = sh_device_info(s->server->opt.device, &info, err);
@@ -117,15 +108,15 @@ static enum shoal_status allocate(struct sh_session *s, uint64_t bytes,
     if (s->space.n_live >= s->server->opt.buffers_max) {
         return sh_fail(err, SHOAL_ERR_LIMIT, "more than %d buffers", s->server->opt.buffers_max);
     }
-    if (bytes > memory_left(s) || !sh_server_memory_take(s->server, bytes)) {
+    if (!sh_session_take(s, SH_QUOTA_BUFFERS, bytes)) {
         return sh_fail(err, SHOAL_ERR_NOMEM, "%" PRIu64 " bytes, %zu are free", bytes,
-                       memory_left(s));
+                       sh_session_left(s, SH_QUOTA_BUFFERS));
     }
     st = sh_buffer_alloc(s->server->opt.device, &b, bytes, SH_BUFFER_COMPUTE, err);
     if (!st) st = sh_space_add(&s->space, b, out, err);
     if (st) {
         sh_buffer_free(b);
-        sh_server_memory_give(s->server, bytes);
+        sh_session_give(s, SH_QUOTA_BUFFERS, bytes);
     }
     return st;
 }
@@ -140,8 +131,9 @@ enum shoal_status sh_session_alloc_buffer(struct sh_session *s, uint64_t size,
     (void)size;
     (void)err;
     if (allocate(s, s->rq.size, &b, &why) == SHOAL_OK) {
-        s->memory_used += b->bytes;
-        if (s->memory_used > s->memory_peak) s->memory_peak = s->memory_used;
+        if (s->used[SH_QUOTA_BUFFERS] > s->peak[SH_QUOTA_BUFFERS]) {
+            s->peak[SH_QUOTA_BUFFERS] = s->used[SH_QUOTA_BUFFERS];
+        }
         a.buffer = b->token;
         a.value = b->bytes;
     } else {
@@ -170,9 +162,8 @@ enum shoal_status sh_session_free_buffer(struct sh_session *s, uint64_t size,
     st = sh_session_wait(s, s->last, err);
     if (st) return st;
     sh_session_drop_graphs(s, b->token);
-    s->memory_used -= b->bytes;
-    sh_server_memory_give(s->server, b->bytes);
     sh_buffer_free(b->buffer);
+    sh_session_give(s, SH_QUOTA_BUFFERS, b->bytes);
     sh_space_remove(&s->space, b);
     return SHOAL_OK;
 }
@@ -242,8 +233,14 @@ static enum shoal_status locate_part(const struct sh_session *s, uint64_t size, 
 static enum shoal_status staging_room(struct sh_session *s, size_t bytes, uint8_t **out,
                                       struct shoal_error *err)
 {
+    enum shoal_status st = SHOAL_OK;
+
+    if (!s->staging.ring) {
+        st = sh_session_take_work(s, SH_STAGING_BYTES, "data that comes", err);
+        if (st) return st;
+    }
     for (;;) {
-        enum shoal_status st = sh_staging_room(&s->staging, bytes, out, err);
+        st = sh_staging_room(&s->staging, bytes, out, err);
         if (st || *out) return st;
         st = sh_session_wait(s, sh_staging_oldest(&s->staging), err);
         if (st) return st;
@@ -486,6 +483,17 @@ static enum shoal_status send_piece(struct sh_session *s, const uint64_t *total,
     return sh_stream_writev_full(s->stream, v, 2, &pace, err);
 }
 
+static enum shoal_status have_outbox(struct sh_session *s, struct shoal_error *err)
+{
+    enum shoal_status st;
+
+    if (s->outbox) return SHOAL_OK;
+    st = sh_session_take_work(s, SH_SESSION_OUTBOX_BYTES, "data that goes", err);
+    if (st) return st;
+    s->outbox = sh_malloc(SH_SESSION_OUTBOX_BYTES);
+    return s->outbox ? SHOAL_OK : sh_fail(err, SHOAL_ERR_NOMEM, "no memory for an answer");
+}
+
 /* Pieces alternate between two places: one is read from the device while the other is sent. */
 enum shoal_status sh_session_get_tensor(struct sh_session *s, uint64_t size,
                                         struct shoal_error *err)
@@ -498,8 +506,8 @@ enum shoal_status sh_session_get_tensor(struct sh_session *s, uint64_t size,
 
     (void)size;
     if (st) return st;
-    if (!s->outbox) s->outbox = sh_malloc(2 * SH_STAGING_PIECE_BYTES);
-    if (!s->outbox) return sh_fail(err, SHOAL_ERR_NOMEM, "no memory for an answer");
+    st = have_outbox(s, err);
+    if (st) return st;
     if (total == 0) return send_piece(s, &total, s->outbox, 0, err);
     while (sent < total) {
         size_t n;

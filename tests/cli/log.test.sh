@@ -28,13 +28,15 @@ one() { # PORT EXPRESSION over l, the line of that session
 }
 one "$good" '{k: type(v).__name__ for k, v in l.items()} == dict(time="str", level="str", part="str",
     message="str", event="str", client="str", major="int", bytes_in="int", bytes_out="int",
-    graphs="int", compute_s="float", total_s="float", peak_bytes="int", status="str", reason="str")'
+    graphs="int", compute_s="float", total_s="float", peak_bytes="int", work_bytes="int", status="str", reason="str")'
 one "$good" '(l["level"], l["status"], l["reason"]) == ("info", "OK", "closed by the client")'
 # 33 greeting, 21 + 17 per buffer, 17 freed, 9 + 305 + 32 set, 9 + 12 + 8 + 3 * 296 graph and so on
 one "$good" 'l["bytes_in"] == 33 + 3 * (21 + 17) + 17 + 346 + 9 + 4 + 4 + 8 + 4 + 3 * 296 + 13 + 321'
 one "$good" 'l["bytes_out"] == 36 + 3 * (24 + 16) + 24'
 one "$good" 'l["graphs"] == 2 and l["major"] == 7 and 0 <= l["compute_s"] <= l["total_s"]'
 one "$good" '3000000 <= l["peak_bytes"] < 3100000'
+# 2 and 4 MiB for data both ways, 64 KiB for a payload, and a graph or two
+one "$good" '6291456 + 65536 < l["work_bytes"] < 6500000'
 one "$bad" '(l["level"], l["status"], l["command"]) == ("warn", "ERR_FORMAT", "GRAPH_COMPUTE")'
 one "$bad" 'l["reason"] in l["message"] and "GRAPH_COMPUTE: " in l["message"] and l["major"] == 7'
 one "$bad" 'READ in l["reason"] and READ in l["message"] and l["peak_bytes"] >= 1000'

@@ -82,6 +82,7 @@ void hostile_expect_service(struct sh_ggmlrpc_server *server)
     }
     sh_ggmlrpc_server_stats(server, &stats);
     assert_int_equal(stats.memory_used, 0);
+    assert_int_equal(stats.work_used, 0);
     assert_int_equal(stats.n_connections, 0);
 }
 

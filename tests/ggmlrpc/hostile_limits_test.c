@@ -144,6 +144,173 @@ static void hostile__announcements_cost_nothing(void **state)
     hostile_expect_service(g_server);
 }
 
+/* ---- memory to work in ----------------------------------------------------------------------*/
+
+#define FIXED_BYTES ((size_t)6 << 20) // for data both ways
+#define CLIENTS 32
+
+/* `n` records of tensors that nothing computes with, and as many bytes as that takes. */
+static void send_big_graph(struct peer *p, const struct peer_buffer *b, uint32_t n)
+{
+    const size_t bytes = 12 + (size_t)n * SH_WIRE_TENSOR_BYTES;
+    uint8_t *payload = sh_malloc(bytes);
+    struct sh_writer w = sh_writer_over(payload, bytes);
+    struct sh_wire_tensor t = peer_tensor(b, 0, SH_DTYPE_F32, 4, 1);
+
+    sh_write_u32(&w, 0);
+    sh_write_u32(&w, 0);
+    sh_write_u32(&w, n);
+    for (uint32_t i = 0; i < n; i++) {
+        t.id = (uint64_t)i + 1;
+        sh_wire_tensor_put(&w, &t);
+    }
+    assert_false(w.bad);
+    peer_header(p, SH_WIRE_GRAPH_COMPUTE, bytes);
+    peer_raw(p, payload, bytes);
+    sh_free(payload);
+}
+
+static void open_with_buffer(struct peer *p, struct sh_ggmlrpc_server *server,
+                             struct peer_buffer *b)
+{
+    peer_open(p, server);
+    peer_hello(p);
+    peer_alloc(p, 64, b);
+}
+
+static struct sh_ggmlrpc_server_stats stats_of(struct sh_ggmlrpc_server *server)
+{
+    struct sh_ggmlrpc_server_stats stats;
+
+    sh_ggmlrpc_server_stats(server, &stats);
+    return stats;
+}
+
+static void expect_no_room(struct peer *p, enum shoal_status st)
+{
+    assert_int_equal(st, SHOAL_ERR_NOMEM);
+    assert_non_null(strstr(p->err.message, " bytes to work in, and "));
+    assert_non_null(strstr(p->err.message, " are left"));
+}
+
+/* 31 MB of records, from a client that may have the fixed memory and 4 MiB: its payload is refused
+ * while it arrives, before 8 MiB are allocated for it. */
+static void hostile__big_graphs(void **state)
+{
+    const struct sh_ggmlrpc_server_options opt = {
+        .memory_max = 1 << 20, .client_work_max = FIXED_BYTES + ((size_t)4 << 20)};
+    struct sh_ggmlrpc_server *server = make_server(&opt);
+    struct peer_buffer b;
+    struct peer p;
+    size_t live, peak;
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        const size_t sent = 105000 * (size_t)SH_WIRE_TENSOR_BYTES;
+        open_with_buffer(&p, server, &b);
+        live = sh_mem_live_bytes() + sent;
+        send_big_graph(&p, &b, 105000);
+        expect_no_room(&p, peer_expect_end(&p));
+        peak = sh_mem_peak_bytes();
+        assert_true(peak < live + ((size_t)24 << 20));
+        assert_int_equal(stats_of(server).work_used, 0);
+        hostile_expect_service(server);
+    }
+    sh_ggmlrpc_server_destroy(server);
+}
+
+/* The payload fits, what it decodes to does not. */
+static void hostile__graphs_that_unfold(void **state)
+{
+    const struct sh_ggmlrpc_server_options opt = {.memory_max = 1 << 20,
+                                                  .client_work_max = FIXED_BYTES + 500000};
+    struct sh_ggmlrpc_server *server = make_server(&opt);
+    struct peer_buffer b;
+    struct peer p;
+
+    (void)state;
+    open_with_buffer(&p, server, &b);
+    peer_set(&p, &b, 0, "1234", 4);
+    peer_get(&p, &b, 0, (char[4]){0}, 4);
+    assert_int_equal(stats_of(server).work_used, FIXED_BYTES);
+    send_big_graph(&p, &b, 700); // 207212 bytes in 262144, and twice 400 for each record
+    expect_no_room(&p, peer_expect_end(&p));
+    assert_int_equal(stats_of(server).work_used, 0);
+    hostile_expect_service(server);
+    sh_ggmlrpc_server_destroy(server);
+}
+
+/* Many clients, each with a graph that is small enough for one: those that come too late are told,
+ * and none of the others suffers. */
+static void hostile__graphs_of_many(void **state)
+{
+    const struct sh_ggmlrpc_server_options opt = {.memory_max = 1 << 20,
+                                                  .work_max = (size_t)20 << 20};
+    struct sh_ggmlrpc_server *server = make_server(&opt);
+    const struct sh_wire_request rq = {.size = 0};
+    struct sh_wire_answer a;
+    struct peer p[CLIENTS];
+    int n_kept = 0, n_refused = 0;
+    struct peer_buffer b;
+
+    (void)state;
+    for (int i = 0; i < CLIENTS; i++) {
+        struct peer *q = &p[n_kept];
+        uint8_t bytes[SH_WIRE_ANSWER_HEADER + 4];
+        struct sh_pace pace = sh_pace_until(SH_NO_DEADLINE);
+        open_with_buffer(q, server, &b);
+        send_big_graph(q, &b, 3500); // 1 MiB is kept, 2.5 more are needed to decode
+        peer_send(q, SH_WIRE_DEVICE_COUNT, &rq, NULL, 0);
+        sh_pace_start(&pace, sh_now_ns(&sh_clock_system));
+        if (sh_stream_read_full(q->s, bytes, sizeof bytes, &pace, NULL) == SHOAL_OK) {
+            n_kept++;
+        } else {
+            expect_no_room(q, peer_end(q));
+            n_refused++;
+        }
+        assert_true(stats_of(server).work_used <= opt.work_max);
+    }
+    assert_true(n_kept >= 8 && n_refused >= 8);
+    for (int i = 0; i < n_kept; i++) {
+        peer_send(&p[i], SH_WIRE_DEVICE_COUNT, &rq, NULL, 0);
+        peer_answer(&p[i], SH_WIRE_DEVICE_COUNT, &a);
+        assert_int_equal(peer_end(&p[i]), SHOAL_OK);
+    }
+    assert_int_equal(stats_of(server).work_used, 0);
+    hostile_expect_service(server);
+    sh_ggmlrpc_server_destroy(server);
+}
+
+/* A client that sends ever new graphs keeps what fits: older ones go, and it is served. */
+static void hostile__ever_new_graphs(void **state)
+{
+    const struct sh_ggmlrpc_server_options opt = {.memory_max = 1 << 20,
+                                                  .work_max = FIXED_BYTES + 100000};
+    struct sh_ggmlrpc_server *server = make_server(&opt);
+    struct peer_buffer b;
+    struct peer p;
+
+    (void)state;
+    peer_open(&p, server);
+    peer_hello(&p);
+    peer_alloc(&p, 4096, &b);
+    for (uint32_t n = 1; n <= 200; n++) {
+        const float in[2] = {(float)n, 1};
+        struct peer_graph g;
+        float out;
+        peer_set(&p, &b, 4 * (n - 1), &in[0], 4);
+        peer_set(&p, &b, 4 * (2 * n - 1), &in[1], 4);
+        peer_graph_add(&g, &b, n);
+        peer_compute(&p, &g);
+        peer_get(&p, &b, 4 * (3 * n - 1), &out, 4);
+        assert_float_equal(out, n + 1, 0);
+        assert_true(stats_of(server).work_used <= opt.work_max);
+    }
+    assert_int_equal(peer_end(&p), SHOAL_OK);
+    hostile_expect_service(server);
+    sh_ggmlrpc_server_destroy(server);
+}
+
 /* ---- time -----------------------------------------------------------------------------------*/
 
 /* One node over rows that overlap in a few megabytes, for hours. */
@@ -435,6 +602,10 @@ int main(void)
         cmocka_unit_test(hostile__promises_without_end),
         cmocka_unit_test(hostile__secrets_of_others),
         cmocka_unit_test(hostile__announcements_cost_nothing),
+        cmocka_unit_test(hostile__big_graphs),
+        cmocka_unit_test(hostile__graphs_that_unfold),
+        cmocka_unit_test(hostile__graphs_of_many),
+        cmocka_unit_test(hostile__ever_new_graphs),
         cmocka_unit_test(hostile__graphs_that_take_hours),
         cmocka_unit_test(hostile__clients_that_drip),
         cmocka_unit_test(hostile__connections_without_number),
