@@ -203,8 +203,10 @@ static void *hash_some(void *arg)
 
     while (!st && !is_over(j) && take_tensor(j, c))
         st = hash_tensor(j, c, &sha, &err);
-    while (!st && !is_over(j) && take_back(j, &tensor, &piece))
+    while (!st && !is_over(j) && take_back(j, &tensor, &piece)) {
         st = hash_piece(j, tensor, piece, &err);
+        if (!st) count_bytes(j, 0);
+    }
     if (st) fail_job(j, st, &err);
     sh_sha256_release(&sha);
     return NULL;

@@ -47,8 +47,8 @@ struct sh_manifest_options {
     const struct sh_clock *wall;
     const atomic_bool *stop; /* once true, making ends soon with ERR_CANCELLED; may be NULL */
     /* Both may be NULL.  They are called from any of the hashing threads, several at once, under
-     * no lock.  A tensor is told of once, when its hash is known: right if the call then ends
-     * well, and to be forgotten if not.  `tensor` counts as in the model. */
+     * no lock; progress after every piece.  A tensor is told of once, when its hash is known: right
+     * if the call then ends well, and to be forgotten if not.  `tensor` counts as in the model. */
     void (*on_tensor)(void *user, size_t tensor, const struct sh_sha256 *sha256);
     void (*on_progress)(void *user, uint64_t bytes_done, uint64_t bytes_total);
     void *user;

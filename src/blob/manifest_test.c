@@ -119,6 +119,60 @@ static void manifest__hashes_are_those_of_the_bytes(void **state)
     rig_close(&r);
 }
 
+struct meeting {
+    struct sh_mutex lock;
+    struct sh_cond changed;
+    pthread_t first;
+    int n; /* threads that called */
+};
+
+/* The first thread that hashed a piece waits until another has. */
+static void on_progress_meet(void *user, uint64_t done, uint64_t total)
+{
+    struct meeting *m = user;
+    const int64_t give_up = sh_deadline_in(&sh_clock_system, 60 * SH_SECOND);
+
+    (void)done;
+    (void)total;
+    sh_mutex_lock(&m->lock);
+    if (m->n == 0) {
+        m->n = 1;
+        m->first = pthread_self();
+    } else if (m->n == 1 && !pthread_equal(m->first, pthread_self())) {
+        m->n = 2;
+        sh_cond_broadcast(&m->changed);
+    }
+    while (m->n < 2 && sh_now_ns(&sh_clock_system) < give_up)
+        (void)sh_cond_wait(&m->changed, &m->lock, SH_SECOND);
+    sh_mutex_unlock(&m->lock);
+}
+
+/* One tensor and two threads: both work on it. */
+static void manifest__pieces_of_one_tensor_are_shared(void **state)
+{
+    struct rig r;
+    struct meeting meeting = {.n = 0};
+    const struct sh_manifest_options opt = {
+        .n_threads = 2, .on_progress = on_progress_meet, .user = &meeting};
+    struct sh_gguf *g;
+    struct sh_manifest *m;
+
+    (void)state;
+    sh_mutex_init(&meeting.lock);
+    sh_cond_init(&meeting.changed);
+    rig_open(&r);
+    rig_model(&r, "one.gguf", 1, 1, &BIG[3], &BIG_SEEDS[3]);
+    g = open_model(&r, "one.gguf");
+    m = make(g, &opt);
+    check(m, g);
+    assert_int_equal(meeting.n, 2);
+    sh_manifest_destroy(m);
+    sh_gguf_close(g);
+    rig_close(&r);
+    sh_cond_release(&meeting.changed);
+    sh_mutex_release(&meeting.lock);
+}
+
 static void manifest__is_remembered(void **state)
 {
     struct rig r;
@@ -426,6 +480,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(manifest__hashes_are_those_of_the_bytes),
+        cmocka_unit_test(manifest__pieces_of_one_tensor_are_shared),
         cmocka_unit_test(manifest__is_remembered),
         cmocka_unit_test(manifest__damage_is_hashed_again),
         cmocka_unit_test(manifest__what_is_foreign_is_not_believed),
