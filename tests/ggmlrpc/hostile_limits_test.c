@@ -240,6 +240,36 @@ static void hostile__graphs_that_unfold(void **state)
     sh_ggmlrpc_server_destroy(server);
 }
 
+/* A product whose right side is quantised to 4 MB in the scratch of the device. */
+static void hostile__scratch(void **state)
+{
+    const uint32_t k = 1 << 16, n = 64;
+    const struct sh_ggmlrpc_server_options opt = {.memory_max = (size_t)32 << 20,
+                                                  .client_work_max = (size_t)1 << 20};
+    struct sh_ggmlrpc_server *server = make_server(&opt);
+    struct peer_graph g = {.n_records = 3, .n_nodes = 1, .nodes = {3}};
+    struct peer_buffer b;
+    struct peer p;
+
+    (void)state;
+    peer_open(&p, server);
+    peer_hello(&p);
+    peer_alloc(&p, (size_t)20 << 20, &b);
+    g.records[0] = peer_tensor(&b, 0, SH_DTYPE_Q8_0, k, 1);
+    g.records[1] = peer_tensor(&b, 1 << 20, SH_DTYPE_F32, k, n);
+    g.records[2] = peer_tensor(&b, 18 << 20, SH_DTYPE_F32, 1, n);
+    for (uint64_t i = 0; i < 3; i++)
+        g.records[i].id = i + 1;
+    g.records[2].op = (uint32_t)sh_op_info(SH_OP_MUL_MAT)->wire;
+    g.records[2].flags = SH_WIRE_FLAG_COMPUTE;
+    g.records[2].src[0] = 1;
+    g.records[2].src[1] = 2;
+    peer_compute(&p, &g);
+    expect_no_room(&p, peer_expect_end(&p));
+    assert_int_equal(stats_of(server).work_used, 0);
+    sh_ggmlrpc_server_destroy(server);
+}
+
 /* Many clients, each with a graph that is small enough for one: those that come too late are told,
  * and none of the others suffers. */
 static void hostile__graphs_of_many(void **state)
@@ -604,6 +634,7 @@ int main(void)
         cmocka_unit_test(hostile__announcements_cost_nothing),
         cmocka_unit_test(hostile__big_graphs),
         cmocka_unit_test(hostile__graphs_that_unfold),
+        cmocka_unit_test(hostile__scratch),
         cmocka_unit_test(hostile__graphs_of_many),
         cmocka_unit_test(hostile__ever_new_graphs),
         cmocka_unit_test(hostile__graphs_that_take_hours),
