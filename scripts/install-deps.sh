@@ -44,7 +44,6 @@ group_lint() {
 group_demo() {
     need python3 has python3
     need python3-pip python3 -m pip --version
-    need unzip has unzip
     need ca-certificates test -e /etc/ssl/certs/ca-certificates.crt
 }
 # The fuzzer and the sanitizers of clang are a package of their own, named after its version.
