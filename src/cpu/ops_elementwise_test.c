@@ -647,6 +647,52 @@ static void rope__shared_angles(void **state)
     rig_release(&r);
 }
 
+/* Angles are computed anew where the frequency factors were written on in between. */
+static void rope__factors_that_change(void **state)
+{
+    const int64_t rows = 3;
+    const struct sh_rope_attr attr = {.mode = SH_ROPE_NEOX,
+                                      .n_dims = 32,
+                                      .freq_base = 10000,
+                                      .freq_scale = 1,
+                                      .attn_factor = 1,
+                                      .beta_fast = 32,
+                                      .beta_slow = 1};
+    const struct rope_case c = {SH_ROPE_NEOX, 32, 32, 0, SH_DTYPE_F32, true, false, 0};
+    double pos[3] = {1, 30, 400}, before[16], after[16], *want = rig_zeros(32 * rows);
+    const double *v;
+    struct rig r;
+    int32_t x, p, f, y, copy[2];
+
+    (void)state;
+    rig_init(&r, 0, 0, 0);
+    x = rig_random_leaf(&r, SH_DTYPE_F32, 32, 1, rows, 1, &v);
+    p = rig_leaf(&r, SH_DTYPE_I32, rows, 1, 1, 1);
+    rig_fill(&r, p, pos, 1);
+    for (int i = 0; i < 16; i++) {
+        before[i] = 1;
+        after[i] = 2 + 0.125 * i;
+    }
+    copy[0] = rig_leaf(&r, SH_DTYPE_F32, 16, 1, 1, 1);
+    rig_fill(&r, copy[0], after, 1);
+    f = copy[1] = rig_leaf(&r, SH_DTYPE_F32, 16, 1, 1, 1);
+    rig_fill(&r, f, before, 1);
+    y = sh_op_rope(&r.g, x, p, f, &attr);
+    (void)sh_op_node(&r.g, SH_OP_CPY, 2, copy, NULL);
+    y = sh_op_binary(&r.g, SH_OP_ADD, y, sh_op_rope(&r.g, x, p, f, &attr));
+    for (int64_t k = 0; k < 2 * rows * 16; k++) {
+        const int64_t row = k / 32, i = k / 2 % 16;
+        const double *in = v + row * 32;
+        double mag, *out = want + row * 32;
+        const double t = angle_of(&c, i, pos[row], k % 2 ? after[i] : before[i], &mag);
+        out[i] += in[i] * cos(t) - in[i + 16] * sin(t);
+        out[i + 16] += in[i] * sin(t) + in[i + 16] * cos(t);
+    }
+    rig_expect(&r, y, want, 4e-6, 0);
+    sh_free(want);
+    rig_release(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -664,6 +710,7 @@ int main(void)
         cmocka_unit_test(norm__sum_rows),
         cmocka_unit_test(rope__modes),
         cmocka_unit_test(rope__shared_angles),
+        cmocka_unit_test(rope__factors_that_change),
     };
     return cmocka_run_group_tests(tests, rig_setup, rig_teardown);
 }

@@ -112,10 +112,10 @@ static enum shoal_status run_product(struct sh_cpu_call *c, struct shoal_error *
 const struct sh_cpu_op sh_cpu_op_MUL_MAT = {.check = check_product,
                                             .run = run_product,
                                             .share = SH_CPU_SHARE_LAST,
-                                            .share_operand = 1,
+                                            .share_operands = 1u << 1,
                                             .shares = product_shares};
 const struct sh_cpu_op sh_cpu_op_MUL_MAT_PART = {.check = check_product,
                                                  .run = run_product,
                                                  .share = SH_CPU_SHARE_LAST,
-                                                 .share_operand = 1,
+                                                 .share_operands = 1u << 1,
                                                  .shares = product_shares};

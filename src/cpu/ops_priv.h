@@ -47,7 +47,7 @@ struct sh_cpu_need { /* bytes */
     size_t work, shared;
 };
 
-/* What is derived from one operand may serve several nodes: rows that were quantised for one
+/* What is derived from operands may serve several nodes: rows that were quantised for one
  * product serve the next, angles for the queries serve the keys. */
 enum sh_cpu_share {
     SH_CPU_SHARE_NONE,
@@ -62,8 +62,8 @@ struct sh_cpu_op {
     /* NULL: the op computes nothing. */
     enum shoal_status (*run)(struct sh_cpu_call *c, struct shoal_error *err);
     enum sh_cpu_share share;
-    int share_operand; /* that it is derived from */
-    /* Do two nodes with the same such operand derive the same bytes? */
+    unsigned share_operands; /* that it is derived from: bit i for source i */
+    /* Do two nodes with the same such operands derive the same bytes? */
     bool (*shares)(const struct sh_cpu_node *a, const struct sh_cpu_node *b);
 };
 

@@ -56,7 +56,7 @@ static bool rope_shares(const struct sh_cpu_node *a, const struct sh_cpu_node *b
 {
     const int32_t many = 8;
 
-    if (a->src[2] != b->src[2] || a->t->ne[2] != b->t->ne[2]) return false;
+    if (a->t->ne[2] != b->t->ne[2]) return false;
     if (((a->t->params[2] | b->t->params[2]) & many) && a->t->params[2] != b->t->params[2])
         return false;
     for (int i = 1; i < 15; i++) {
@@ -190,7 +190,7 @@ static enum shoal_status run_rope(struct sh_cpu_call *c, struct shoal_error *err
 const struct sh_cpu_op sh_cpu_op_ROPE = {.check = check_rope,
                                          .run = run_rope,
                                          .share = SH_CPU_SHARE_TABLE,
-                                         .share_operand = 1,
+                                         .share_operands = 1u << 1 | 1u << 2,
                                          .shares = rope_shares};
 
 /* ---- CACHE_ROTATE: cache [dk*Hk,64,pages], PAGES i32 [2,R] (page, delta), factors? -----------*/

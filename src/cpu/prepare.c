@@ -15,8 +15,8 @@
 struct share {
     int32_t step; // that fills the place; -1: nobody yet
     struct sh_cpu_node node;
-    int32_t operand;
-    int32_t checked; // steps before this one did not write on the operand
+    unsigned operands; // of that node, as its op's row has them
+    int32_t checked;   // steps before this one did not write on them
     size_t offset;
 };
 
@@ -133,15 +133,37 @@ static bool overwrites(const struct prep *p, int32_t i, int32_t operand)
     return a->offset < b->offset + b_bytes && b->offset < a->offset + a_bytes;
 }
 
+/* Does step i write on the memory of any of the operands that node's shared bytes come from? */
+static bool overwrites_any(const struct prep *p, int32_t i, const struct sh_cpu_node *node,
+                           unsigned operands)
+{
+    for (int k = 0; k < SH_MAX_SRC; k++) {
+        const int32_t operand = node->t->src[k];
+        if ((operands >> k & 1) && operand >= 0 && overwrites(p, i, operand)) return true;
+    }
+    return false;
+}
+
+/* Are the shared bytes of two nodes derived from the same tensors? */
+static bool same_operands(const struct sh_cpu_node *a, const struct sh_cpu_node *b,
+                          unsigned operands)
+{
+    for (int k = 0; k < SH_MAX_SRC; k++) {
+        if ((operands >> k & 1) && a->t->src[k] != b->t->src[k]) return false;
+    }
+    return true;
+}
+
 /* Can step i use what `s` describes? */
 static bool can_use(const struct prep *p, struct share *s, int32_t i,
-                    const struct sh_cpu_node *node, int32_t operand)
+                    const struct sh_cpu_node *node)
 {
     const struct sh_cpu_op *op = p->x->steps[i].op;
 
-    if (s->step < 0 || s->operand != operand || !op->shares(&s->node, node)) return false;
+    if (s->step < 0 || s->operands != op->share_operands) return false;
+    if (!same_operands(&s->node, node, s->operands) || !op->shares(&s->node, node)) return false;
     for (; s->checked < i; s->checked++) {
-        if (overwrites(p, s->checked, operand)) {
+        if (overwrites_any(p, s->checked, node, s->operands)) {
             s->step = -1;
             return false;
         }
@@ -160,12 +182,12 @@ static enum shoal_status plan_share(struct prep *p, int32_t i, const struct sh_c
                                     size_t bytes, struct shoal_error *err)
 {
     struct sh_cpu_step *step = &p->x->steps[i];
-    const int32_t operand = node->t->src[step->op->share_operand];
-    struct share fresh = {.step = i, .node = *node, .operand = operand, .checked = i};
+    struct share fresh = {
+        .step = i, .node = *node, .operands = step->op->share_operands, .checked = i};
 
     if (step->op->share == SH_CPU_SHARE_LAST) {
         if (bytes > p->last_bytes) p->last_bytes = bytes;
-        if (can_use(p, &p->last, i, node, operand)) {
+        if (can_use(p, &p->last, i, node)) {
             step->shared_from = p->last.step;
         } else {
             p->last = fresh;
@@ -173,7 +195,7 @@ static enum shoal_status plan_share(struct prep *p, int32_t i, const struct sh_c
         return SHOAL_OK;
     }
     for (int t = 0; t < p->n_tables; t++) {
-        if (!can_use(p, &p->tables[t], i, node, operand)) continue;
+        if (!can_use(p, &p->tables[t], i, node)) continue;
         step->shared_from = p->tables[t].step;
         step->shared_offset = p->tables[t].offset;
         return SHOAL_OK;
