@@ -57,47 +57,27 @@ equal "$code" 130 'exit code after Ctrl-C beside a silent peer'
 honest 'a silent peer'
 
 # ---- frozen and killed while a text comes
-# begin_text: a run over $honest_address and a worker of its own, stopped in the middle by a pipe
-# that nobody reads; fd 9 reads it.
-begin_text() {
-    local pipe=$SHOAL_TMP/text
+# begin: a long text over $honest_address and a worker of its own, $victim.
+begin() {
     start_worker -t 1
     victim=$pid
-    rm -f "$pipe"
-    mkfifo "$pipe"
-    # The pipe is one page, so the program is somewhere in the text while its reader waits.
-    python3 - "$pipe" "$SHOAL_TMP/err" "$SHOAL" run -m "$model" -p 'The cat and the dog' --temp 0 \
-        -n 20000 -c 30000 --no-perf --rpc "$honest_address,$address" "$@" << 'EOF' &
-import fcntl, os, sys
-out = os.open(sys.argv[1], os.O_WRONLY)
-fcntl.fcntl(out, 1031, 4096)  # F_SETPIPE_SZ
-os.dup2(out, 1)
-os.dup2(os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-os.execv(sys.argv[3], sys.argv[3:])
-EOF
-    run=$!
-    exec 9< "$pipe"
-    read -r -n 1 _ <&9 || fail 'no text came'
+    begin_text -m "$model" -p 'The cat and the dog' --rpc "$honest_address,$address" "$@"
 }
-end_text() { # PATTERN
-    timeout "$limit" cat <&9 > "$SHOAL_TMP/out" || fail 'the run does not end'
-    code=0
-    wait "$run" || code=$?
-    exec 9<&-
+end() { # PATTERN
+    finish_text
     equal "$code" 1 'exit code'
-    grep -v 'trained for' "$SHOAL_TMP/err" > "$SHOAL_TMP/rest" && mv "$SHOAL_TMP/rest" "$SHOAL_TMP/err"
     says "$1"
 }
 
-begin_text
+begin
 kill -KILL "$victim"
 wait "$victim" 2> /dev/null || true
-end_text "$address"
+end "$address"
 honest 'a worker that was killed'
 
-begin_text --step-timeout 1
+begin --step-timeout 1
 kill -STOP "$victim"
-end_text "$address"
+end "$address"
 kill -CONT "$victim"
 honest 'a worker that was frozen'
 tiny -n 8 --json --rpc "$address" # and it serves again
@@ -105,13 +85,10 @@ equal "$(json 'd["ids"]')" "$want" 'ids from a worker that was frozen'
 stop_worker "$victim"
 
 # Ctrl-C does not wait for a frozen worker either.
-begin_text
+begin
 kill -STOP "$victim"
 kill -INT "$run"
-timeout "$limit" cat <&9 > "$SHOAL_TMP/out" || fail 'the run does not end after Ctrl-C'
-code=0
-wait "$run" || code=$?
-exec 9<&-
+finish_text
 equal "$code" 130 'exit code after Ctrl-C beside a frozen worker'
 kill -CONT "$victim"
 tiny -n 8 --json --rpc "$address"

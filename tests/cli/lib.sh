@@ -92,6 +92,30 @@ start_peer() {
     address=127.0.0.1:$port
 }
 
+# shellcheck disable=SC2034 # $run is for the tests
+# begin_text ARGUMENT...: `shoal run` of a long text into a pipe of one page, which nobody reads: it
+# is somewhere in the middle when this returns.  Sets $run; its stderr goes to $SHOAL_TMP/err.
+begin_text() {
+    local pipe=$SHOAL_TMP/text
+    rm -f "$pipe"
+    mkfifo "$pipe"
+    python3 "$cli/one_page.py" "$pipe" "$SHOAL_TMP/err" "$SHOAL" run --temp 0 -n 20000 -c 30000 \
+        --no-perf "$@" &
+    run=$!
+    exec 9< "$pipe"
+    read -r -n 1 _ <&9 || fail 'no text came'
+}
+# finish_text: reads the rest; sets $code.
+finish_text() {
+    timeout "$limit" cat <&9 > "$SHOAL_TMP/out" || fail 'the run does not end'
+    code=0
+    wait "$run" || code=$?
+    exec 9<&-
+    # Not what the test is about: the context is longer than what the model was trained for.
+    grep -v 'trained for' "$SHOAL_TMP/err" > "$SHOAL_TMP/rest" && mv "$SHOAL_TMP/rest" "$SHOAL_TMP/err"
+    return 0
+}
+
 # wait_until CONDITION...: polls, up to the limit.
 wait_until() {
     local i

@@ -44,28 +44,11 @@ rm "$SHOAL_TMP/big.gguf"
 "$lan" join h3
 honest 'after a cable that was pulled while loading'
 
-# ---- in the middle of a text; the pipe is one page, so the run waits somewhere within it
-pipe=$SHOAL_TMP/text
-mkfifo "$pipe"
-python3 - "$pipe" "$SHOAL_TMP/err" "$SHOAL" run "${args[@]}" -n 20000 -c 30000 --no-perf \
-    --rpc "$first,$second" --step-timeout 2 << 'EOP' &
-import fcntl, os, sys
-out = os.open(sys.argv[1], os.O_WRONLY)
-fcntl.fcntl(out, 1031, 4096)  # F_SETPIPE_SZ
-os.dup2(out, 1)
-os.dup2(os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-os.execv(sys.argv[3], sys.argv[3:])
-EOP
-run=$!
-exec 9< "$pipe"
-read -r -n 1 _ <&9 || fail 'no text came'
+# ---- in the middle of a text
+begin_text "${args[@]}" --rpc "$first,$second" --step-timeout 2
 "$lan" cut h3
-timeout "$limit" cat <&9 > "$SHOAL_TMP/out" || fail 'the run does not end'
-code=0
-wait "$run" || code=$?
-exec 9<&-
+finish_text
 equal "$code" 1 'exit code'
-grep -v 'trained for' "$SHOAL_TMP/err" > "$SHOAL_TMP/rest" && mv "$SHOAL_TMP/rest" "$SHOAL_TMP/err"
 says "$second"
 
 # ---- the other worker serves on meanwhile, and both do afterwards
