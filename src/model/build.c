@@ -47,25 +47,13 @@ static void apply_slice(int64_t ne[SH_MAX_DIMS], const struct sh_slice *s)
     ne[s->axis] = n;
 }
 
-static bool same_slice(const struct sh_slice *a, const struct sh_slice *b)
-{
-    if (a->axis != b->axis) return false;
-    if (a->axis < 0) return true;
-    if (a->n_segments != b->n_segments) return false;
-    for (int i = 0; i < a->n_segments; i++) {
-        if (a->segment[i].begin != b->segment[i].begin) return false;
-        if (a->segment[i].end != b->segment[i].end) return false;
-    }
-    return true;
-}
-
 // A weight outside of layers may serve twice (a tied head): one leaf, one copy on the device.
 static int32_t find_leaf(const struct sh_graph *g, const char *name, const struct sh_slice *s)
 {
     for (int32_t i = 0; i < g->n_tensors; i++) {
         const struct sh_tensor *t = &g->tensors[i];
         if (t->leaf < 0 || g->leaves[t->leaf].kind != SH_LEAF_WEIGHT) continue;
-        if (strcmp(t->name, name) == 0 && same_slice(&g->leaves[t->leaf].slice, s)) return i;
+        if (strcmp(t->name, name) == 0 && sh_slice_equal(&g->leaves[t->leaf].slice, s)) return i;
     }
     return -1;
 }

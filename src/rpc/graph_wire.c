@@ -254,22 +254,10 @@ enum shoal_status sh_graph_wire_put(struct sh_writer *w, const struct sh_graph *
 
 /* ---- comparing -------------------------------------------------------------------------------*/
 
-static bool same_slice(const struct sh_slice *a, const struct sh_slice *b)
-{
-    if (a->axis != b->axis) return false;
-    if (a->axis < 0) return true;
-    if (a->n_segments != b->n_segments) return false;
-    for (int i = 0; i < a->n_segments; i++) {
-        if (a->segment[i].begin != b->segment[i].begin) return false;
-        if (a->segment[i].end != b->segment[i].end) return false;
-    }
-    return true;
-}
-
 static bool same_leaf(const struct sh_leaf *a, const struct sh_leaf *b)
 {
     return a->kind == b->kind && a->input == b->input && a->group == b->group &&
-           a->layer == b->layer && a->stack == b->stack && same_slice(&a->slice, &b->slice);
+           a->layer == b->layer && a->stack == b->stack && sh_slice_equal(&a->slice, &b->slice);
 }
 
 static bool same_tensor(const struct sh_tensor *a, const struct sh_tensor *b)

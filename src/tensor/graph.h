@@ -87,6 +87,7 @@ struct sh_slice {
     } segment[SH_SEGMENTS_MAX];
 };
 #define SH_SLICE_WHOLE ((struct sh_slice){.axis = -1})
+bool sh_slice_equal(const struct sh_slice *a, const struct sh_slice *b);
 
 struct sh_leaf {
     enum sh_leaf_kind kind;

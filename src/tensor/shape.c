@@ -160,3 +160,15 @@ struct sh_label sh_tensor_label(const struct sh_tensor *t)
     }
     return label;
 }
+
+bool sh_slice_equal(const struct sh_slice *a, const struct sh_slice *b)
+{
+    if (a->axis != b->axis) return false;
+    if (a->axis < 0) return true;
+    if (a->n_segments != b->n_segments) return false;
+    for (int i = 0; i < a->n_segments; i++) {
+        if (a->segment[i].begin != b->segment[i].begin) return false;
+        if (a->segment[i].end != b->segment[i].end) return false;
+    }
+    return true;
+}
