@@ -1,0 +1,49 @@
+/* rpc/blobs.h - the weights of a worker, by SHA-256: sent by clients, or in its own model files.
+ *
+ * A tensor is found, in this order: resident (sent by a client of the same key, and verified), in
+ * the worker's folder of model files (blob/folder.h: mapped, for every key).  What a client sends
+ * is received straight into the memory that a stage then imports, is hashed, and is not seen by
+ * anybody before its hash is the one that it was sent under.  Half a tensor stays for as long as
+ * somebody holds it, so a transfer is taken up again where it broke off.
+ *
+ * Blobs are counted: who wants one holds it until release; the last release frees what was sent.
+ * Threads: any.
+ */
+#ifndef RPC_BLOBS_H
+#define RPC_BLOBS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "blob/folder.h"
+#include "blob/sha256.h"
+
+struct sh_blobs; /* opaque */
+struct sh_blob;  /* one held tensor, opaque */
+
+/* `folder` (borrowed) may be NULL: no files of its own. */
+SHOAL_NODISCARD enum shoal_status sh_blobs_create(struct sh_blobs **out, struct sh_folder *folder,
+                                                  struct shoal_error *err);
+void sh_blobs_destroy(struct sh_blobs *b); /* every blob must have been released; accepts NULL */
+
+/* Hold the tensor of this hash for a client of key `kid` ("" = none): found whole, or an empty or
+ * half one that sh_blob_write() completes.  ERR_NOMEM where memory for it fails. */
+SHOAL_NODISCARD enum shoal_status sh_blobs_want(struct sh_blobs *b, const char *kid,
+                                                const struct sh_sha256 *sha256, uint64_t bytes,
+                                                struct sh_blob **out, struct shoal_error *err);
+void sh_blob_release(struct sh_blob *blob); /* accepts NULL */
+
+uint64_t sh_blob_held(const struct sh_blob *blob); /* bytes from the start that are here */
+bool sh_blob_whole(const struct sh_blob *blob);    /* and verified, or of a file */
+/* The next bytes of a half one.  ERR_ARG: not the next, too many. */
+SHOAL_NODISCARD enum shoal_status sh_blob_write(struct sh_blob *blob, uint64_t offset,
+                                                const void *data, size_t n,
+                                                struct shoal_error *err);
+/* All came: compare the hash.  ERR_FORMAT: another one (what came is dropped, held is 0). */
+SHOAL_NODISCARD enum shoal_status sh_blob_finish(struct sh_blob *blob, struct shoal_error *err);
+/* Bytes of a whole one, page aligned where they were sent; `map` is NULL then. */
+const void *sh_blob_data(const struct sh_blob *blob, size_t *bytes, const struct sh_map **map);
+
+#endif
