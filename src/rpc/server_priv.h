@@ -29,17 +29,24 @@ struct sh_hosted; /* a stage */
 /* ---- weights of a session (session_data.c) --------------------------------------------------*/
 
 struct sh_session_weights; /* blobs that the session holds, by hash */
+/* `bytes_max`: what OPEN set aside for weights, over all devices; blobs of the worker's own files
+ * do not count.  Messages and stages of the session must be over before it is destroyed. */
 SHOAL_NODISCARD enum shoal_status sh_session_weights_create(struct sh_session_weights **out,
                                                             struct sh_blobs *blobs, const char *kid,
+                                                            uint64_t bytes_max,
                                                             struct shoal_error *err);
 void sh_session_weights_destroy(struct sh_session_weights *w); /* accepts NULL */
-/* Hold the weight of an entry of WANT or STAGE_PUT: its blob, borrowed.  ERR_FORMAT, ERR_LIMIT
- * where the entry contradicts itself. */
+/* Bytes of weights that were or will be sent. */
+uint64_t sh_session_weights_bytes(struct sh_session_weights *w);
+/* Hold the weight of an entry of WANT or STAGE_PUT: its blob, borrowed; a stage needs one that is
+ * whole.  ERR_FORMAT, ERR_LIMIT where the entry contradicts itself, ERR_UNSUPPORTED for slices,
+ * ERR_NOMEM beyond what was set aside. */
 SHOAL_NODISCARD enum shoal_status sh_session_weights_want(struct sh_session_weights *w,
                                                           const struct sh_rpc_weight *entry,
                                                           struct sh_blob **out,
                                                           struct shoal_error *err);
-/* WANT, PUT, PUT_END on the connection they came on (DATA, or CONTROL without that feature). */
+/* WANT, PUT, PUT_END on the connection they came on (DATA, or CONTROL without that feature).  What
+ * is refused is answered; a failure is for the connection's end. */
 SHOAL_NODISCARD enum shoal_status sh_session_weights_message(struct sh_session_weights *w,
                                                              struct sh_rpc_conn *c,
                                                              enum sh_rpc_type type,
