@@ -30,6 +30,7 @@ struct sh_remote; /* opaque */
 struct sh_remote_options {
     const char *address;      /* "host:port", "unix:/path"; the port may be missing */
     const struct sh_key *key; /* of this pair; NULL: no encryption (loopback and Unix sockets) */
+    bool insecure;            /* no encryption beyond these, too */
     uint64_t features;        /* offered; 0: all */
     int64_t connect_ns;       /* 0: 10 s */
     int64_t silence_ns;       /* most time without a byte; 0: 10 s */
