@@ -6,9 +6,11 @@
  *
  * Sending never blocks: what the stream does not take at once, and every frame above 16 KiB, is
  * copied into a queue that the connection's own pump thread writes, small frames before large ones
- * (each kind in order).  A queue beyond its limit means a peer that does not read: the connection
- * is lost then.  The pump also sends BEAT when nothing was sent for 250 ms, so a process that
- * computes is heard all the time.  Senders of bulk, which may wait, use sh_rpc_conn_send_wait().
+ * (each kind in order).  STEP, HIDDEN, RESULT and LOGITS are one flow, PUT and PUT_END
+ * another: they stay in the order in which they were sent, small or large.  A queue beyond its
+ * limit means a peer that does not read: the connection is lost then.  The pump also sends BEAT
+ * when nothing was sent for 250 ms, so a process that computes is heard all the time.  Senders of
+ * bulk, which may wait, use sh_rpc_conn_send_wait().
  *
  * Receiving is run(): it reads frames, gives answers to who asked for them (sh_rpc_conn_ask()), and
  * everything else to the handler, in order, from the one thread that called it.  A frame's payload
