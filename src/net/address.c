@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "net/unix_priv.h"
+
 #define PORT_MAX 65535
 
 /* Digits only, 0..65535. */
@@ -33,6 +35,11 @@ enum shoal_status sh_endpoint_parse(struct sh_endpoint *out, const char *text, i
     size_t host_len;
 
     memset(out, 0, sizeof *out);
+    if (sh_unix_is(text)) {
+        enum shoal_status st = sh_unix_check(text, err);
+        if (!st) (void)snprintf(out->host, sizeof out->host, "%s", text);
+        return st;
+    }
     if (text[0] == '[') {
         const char *close = strchr(text, ']');
         if (!close || close == text + 1 || (close[1] != '\0' && close[1] != ':')) {
@@ -75,6 +82,11 @@ enum shoal_status sh_address_resolve(struct sh_address *out, int *n_out,
     int rc, n = 0;
 
     *n_out = 0;
+    if (sh_unix_is(ep->host)) {
+        sh_unix_address(&out[0], ep->host);
+        *n_out = 1;
+        return SHOAL_OK;
+    }
     (void)snprintf(port, sizeof port, "%u", (unsigned)ep->port);
     hints.ai_flags = AI_NUMERICSERV | (listening ? AI_PASSIVE : 0);
     rc = getaddrinfo(ep->host[0] ? ep->host : NULL, port, &hints, &list);
@@ -143,6 +155,7 @@ bool sh_address_is_loopback(const struct sh_address *a)
     static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
     uint8_t b[16];
 
+    if (a->sa.ss_family == AF_UNIX) return true;
     if (!host_bytes(a, b)) return false;
     if (memcmp(b, one, sizeof one) == 0) return true;
     return memcmp(b, mapped, sizeof mapped) == 0 && b[12] == 127;
@@ -160,6 +173,10 @@ void sh_address_format(const struct sh_address *a, char out[SH_ADDRESS_TEXT_MAX]
     char host[INET6_ADDRSTRLEN + 1 + IF_NAMESIZE];
     bool v6 = a->sa.ss_family == AF_INET6;
 
+    if (a->sa.ss_family == AF_UNIX) {
+        sh_unix_format(a, out, SH_ADDRESS_TEXT_MAX);
+        return;
+    }
     if (getnameinfo((const struct sockaddr *)&a->sa, a->len, host, sizeof host, NULL, 0,
                     NI_NUMERICHOST) != 0) {
         (void)snprintf(out, SH_ADDRESS_TEXT_MAX, "local");

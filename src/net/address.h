@@ -1,6 +1,6 @@
 /* net/address.h - where to connect or listen: text into socket addresses and back.
  *
- *   text        host:port   [v6]:port   :port   host   v6
+ *   text        host:port   [v6]:port   :port   host   v6   unix:/path/of/socket
  *   endpoint    host and port, names not looked up yet
  *   address     what the system's socket calls take
  *
@@ -22,7 +22,9 @@
 #define SH_ADDRESSES_MAX 8     /* of one name that are tried */
 
 struct sh_endpoint {
-    char host[256]; /* "" for ":port": every interface when listening, loopback when connecting */
+    /* "" for ":port": every interface when listening, loopback when connecting; "unix:/path" as it
+     * was written, with port 0. */
+    char host[256];
     uint16_t port;
 };
 
@@ -41,9 +43,10 @@ SHOAL_NODISCARD enum shoal_status sh_address_resolve(struct sh_address *out, int
                                                      const struct sh_endpoint *ep, bool listening,
                                                      struct shoal_error *err);
 
-/* "10.0.0.1:50052", "[fe80::1%eth0]:50052", "local" for anything else. */
+/* "10.0.0.1:50052", "[fe80::1%eth0]:50052", "unix:/path", "local" for anything else (as clients of
+ * a Unix socket are, which have no name). */
 void sh_address_format(const struct sh_address *a, char out[SH_ADDRESS_TEXT_MAX]);
-/* Reachable from this machine only: 127.0.0.0/8, ::1, and the former mapped into IPv6. */
+/* Reachable from this machine only: 127.0.0.0/8, ::1, the former mapped into IPv6, Unix sockets. */
 bool sh_address_is_loopback(const struct sh_address *a);
 uint16_t sh_address_port(const struct sh_address *a);
 /* Same host, whatever the ports; an IPv4 host equals itself mapped into IPv6. */

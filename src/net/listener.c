@@ -10,18 +10,23 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "net/unix_priv.h"
 
-#define BACKLOG 64
+/* Clients wait here while others come in crowds; the system has a limit of its own. */
+#define BACKLOG 1024
 
 struct sh_listener {
     int fd, event_fd;
     struct sh_address address;
     char text[SH_ADDRESS_TEXT_MAX];
+    struct stat file; // of a Unix socket
+    bool has_file;
 };
 
 void sh_listener_close(struct sh_listener *l)
 {
     if (!l) return;
+    if (l->has_file) sh_unix_remove(&l->address, &l->file);
     if (l->fd >= 0) (void)close(l->fd);
     if (l->event_fd >= 0) (void)close(l->event_fd);
     sh_free(l);
@@ -40,9 +45,10 @@ const char *sh_listener_text(const struct sh_listener *l)
 /* A listening descriptor, or -1 with errno. */
 static int listen_on(const struct sh_address *a)
 {
-    int on = 1;
-    int fd = socket(a->sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int on = 1, fd;
 
+    if (a->sa.ss_family == AF_UNIX) return sh_unix_listen(a, BACKLOG);
+    fd = socket(a->sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) return -1;
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
         bind(fd, (const struct sockaddr *)&a->sa, a->len) < 0 || listen(fd, BACKLOG) < 0) {
@@ -89,6 +95,7 @@ enum shoal_status sh_listener_open(struct sh_listener **out, const struct sh_end
         goto done;
     }
     sh_address_format(&l->address, l->text);
+    l->has_file = l->address.sa.ss_family == AF_UNIX && sh_unix_stat(&l->address, &l->file);
     *out = l;
     l = NULL;
 

@@ -1,4 +1,4 @@
-/* net/tcp.c - TCP streams over non-blocking sockets and poll. */
+/* net/tcp.c - TCP and Unix streams over non-blocking sockets and poll. */
 #include "net/tcp.h"
 
 #include <errno.h>
@@ -147,18 +147,20 @@ static bool set_int(int fd, int level, int name, int value)
     return setsockopt(fd, level, name, &value, sizeof value) == 0;
 }
 
-static bool set_options(int fd, const struct sh_tcp_options *opt)
+static bool set_options(int fd, const struct sh_address *peer, const struct sh_tcp_options *opt)
 {
     int flags = fcntl(fd, F_GETFL);
 
     if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) return false;
     if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) return false;
+    if (peer->sa.ss_family == AF_UNIX) return true; // both ends are here: nothing of the rest
     return set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1) && set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1) &&
            set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S) &&
            set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S) &&
            set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES) &&
            (opt->user_timeout_ms <= 0 ||
-            set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, opt->user_timeout_ms));
+            set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, opt->user_timeout_ms)) &&
+           (opt->unsent_max <= 0 || set_int(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, opt->unsent_max));
 }
 
 enum shoal_status sh_tcp_adopt(struct sh_stream **out, int fd, const struct sh_address *peer,
@@ -168,8 +170,8 @@ enum shoal_status sh_tcp_adopt(struct sh_stream **out, int fd, const struct sh_a
     enum shoal_status st;
 
     *out = NULL;
-    if (!set_options(fd, opt)) {
-        st = sh_fail_errno(err, SHOAL_ERR_IO, errno, "cannot set the options of a TCP socket");
+    if (!set_options(fd, peer, opt)) {
+        st = sh_fail_errno(err, SHOAL_ERR_IO, errno, "cannot set the options of a socket");
         goto done;
     }
     t = sh_calloc(1, sizeof *t);

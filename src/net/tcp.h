@@ -1,4 +1,4 @@
-/* net/tcp.h - TCP streams: connecting, and wrapping accepted sockets.
+/* net/tcp.h - TCP streams and Unix sockets: connecting, and wrapping accepted sockets.
  *
  * Sockets are non-blocking and without Nagle's delay.  A peer whose machine has gone is found by
  * keep-alive probes within about 30 seconds; `user_timeout_ms` bounds how long sent data may stay
@@ -11,8 +11,13 @@
 
 #include "net/stream.h"
 
+#define SH_TCP_UNSENT_MAX (128 << 10) /* of shoal's own protocol */
+
 struct sh_tcp_options {
     int user_timeout_ms; /* 0 = not set; else at least 10000 makes sense */
+    /* Bytes that may wait in the system unsent (0: its own way, megabytes): what is written later
+     * does not stand behind more than that. */
+    int unsent_max;
 };
 
 /* Try each address of the endpoint until one answers.  ERR_PEER (refused, unreachable),

@@ -1,0 +1,122 @@
+/* net/peek.c - a few bytes held back in front of a stream.
+ *
+ *      below ──> held [0, n_held) ──> reader
+ *
+ * Once the held bytes are given out, every call goes straight to the stream below.
+ */
+#include "net/peek.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+
+struct peek_stream {
+    struct sh_stream head;
+    struct sh_stream *below;
+    uint8_t held[SH_PEEK_MAX];
+    size_t n_held;
+};
+
+static struct peek_stream *peek_of(struct sh_stream *s)
+{
+    return (struct peek_stream *)s;
+}
+
+static void peek_close(struct sh_stream *s)
+{
+    sh_stream_close(peek_of(s)->below);
+    sh_free(s);
+}
+
+static enum shoal_status peek_read(struct sh_stream *s, void *dst, size_t n, size_t *got, bool *end,
+                                   struct shoal_error *err)
+{
+    struct peek_stream *p = peek_of(s);
+
+    if (p->n_held == 0) return p->below->ops->read(p->below, dst, n, got, end, err);
+    *end = false;
+    *got = n < p->n_held ? n : p->n_held;
+    memcpy(dst, p->held, *got);
+    p->n_held -= *got;
+    memmove(p->held, p->held + *got, p->n_held);
+    return SHOAL_OK;
+}
+
+static enum shoal_status peek_writev(struct sh_stream *s, const struct iovec *v, int n, size_t *put,
+                                     struct shoal_error *err)
+{
+    struct sh_stream *below = peek_of(s)->below;
+
+    return below->ops->writev(below, v, n, put, err);
+}
+
+static enum shoal_status peek_wait(struct sh_stream *s, enum sh_stream_event event,
+                                   int64_t timeout_ns, struct shoal_error *err)
+{
+    struct peek_stream *p = peek_of(s);
+
+    if (event == SH_STREAM_READABLE && p->n_held > 0) return SHOAL_OK;
+    return p->below->ops->wait(p->below, event, timeout_ns, err);
+}
+
+static bool peek_hung_up(struct sh_stream *s)
+{
+    return sh_stream_hung_up(peek_of(s)->below);
+}
+
+static void peek_cut(struct sh_stream *s)
+{
+    sh_stream_cut(peek_of(s)->below);
+}
+
+static const struct sh_stream_ops g_peek_ops = {
+    .close = peek_close,
+    .read = peek_read,
+    .writev = peek_writev,
+    .wait = peek_wait,
+    .hung_up = peek_hung_up,
+    .cut = peek_cut,
+};
+
+enum shoal_status sh_peek_open(struct sh_stream **out, struct sh_stream *below,
+                               struct shoal_error *err)
+{
+    struct peek_stream *p = sh_calloc(1, sizeof *p);
+
+    *out = NULL;
+    if (!p) {
+        enum shoal_status st =
+            sh_fail(err, SHOAL_ERR_NOMEM, "no memory for the connection to %s", below->peer);
+        sh_stream_close(below);
+        return st;
+    }
+    p->head.ops = &g_peek_ops;
+    p->head.clock = below->clock;
+    memcpy(p->head.peer, below->peer, sizeof p->head.peer);
+    p->below = below;
+    *out = &p->head;
+    return SHOAL_OK;
+}
+
+enum shoal_status sh_peek(struct sh_stream *s, void *dst, size_t n, struct sh_pace *pace,
+                          struct shoal_error *err)
+{
+    struct peek_stream *p = peek_of(s);
+
+    SH_ASSERT(s->ops == &g_peek_ops && n <= sizeof p->held);
+    while (p->n_held < n) {
+        size_t got;
+        enum shoal_status st =
+            sh_stream_read_some(p->below, p->held + p->n_held, n - p->n_held, pace, &got, err);
+        if (st) return st;
+        if (got == 0) {
+            st = sh_fail(err, SHOAL_ERR_PEER, "%s closed the connection after %zu bytes", s->peer,
+                         p->n_held);
+            sh_error_set_peer(err, s->peer);
+            return st;
+        }
+        p->n_held += got;
+    }
+    memcpy(dst, p->held, n);
+    return SHOAL_OK;
+}
