@@ -33,21 +33,28 @@ SHOAL_NODISCARD enum shoal_status sh_blobs_open(struct sh_blobs **out, const cha
 void sh_blobs_destroy(struct sh_blobs *b); /* every blob must have been released; accepts NULL */
 
 /* Hold the tensor of this hash for a client of key `kid` ("" = none): found whole, or an empty or
- * half one that sh_blob_write() completes.  ERR_NOMEM where memory for it fails. */
+ * half one that sh_blob_write() completes.  Everybody of the key who wants it holds the same one.
+ * ERR_NOMEM where memory for it fails, ERR_FORMAT if a file has it with another length. */
 SHOAL_NODISCARD enum shoal_status sh_blobs_want(struct sh_blobs *b, const char *kid,
                                                 const struct sh_sha256 *sha256, uint64_t bytes,
                                                 struct sh_blob **out, struct shoal_error *err);
 void sh_blob_release(struct sh_blob *blob); /* accepts NULL */
+/* Something was not found: look for new files in the folder, which are then hashed in the
+ * background.  At most every two seconds; false: nothing was done. */
+bool sh_blobs_look_again(struct sh_blobs *b);
 
 uint64_t sh_blob_held(const struct sh_blob *blob); /* bytes from the start that are here */
 bool sh_blob_whole(const struct sh_blob *blob);    /* and verified, or of a file */
-/* The next bytes of a half one.  ERR_ARG: not the next, too many. */
+bool sh_blob_of_file(const struct sh_blob *blob);  /* of a file of the worker's own */
+/* The next bytes of a half one; what is here already is passed over, for several may send the same.
+ * ERR_ARG: a gap before them, too many. */
 SHOAL_NODISCARD enum shoal_status sh_blob_write(struct sh_blob *blob, uint64_t offset,
                                                 const void *data, size_t n,
                                                 struct shoal_error *err);
-/* All came: compare the hash.  ERR_FORMAT: another one (what came is dropped, held is 0). */
+/* All came: compare the hash.  ERR_FORMAT: another one (what came is dropped, held is 0), or not
+ * all came. */
 SHOAL_NODISCARD enum shoal_status sh_blob_finish(struct sh_blob *blob, struct shoal_error *err);
-/* Bytes of a whole one, page aligned where they were sent; `map` is NULL then. */
+/* Bytes of a whole one, aligned to 64 where they were sent; `map` is NULL then. */
 const void *sh_blob_data(const struct sh_blob *blob, size_t *bytes, const struct sh_map **map);
 
 #endif
