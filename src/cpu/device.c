@@ -14,7 +14,8 @@
 
 /* ---- memory ---------------------------------------------------------------------------------*/
 
-/* Large pages save the processor most of its address translation; a wish, not a need. */
+/* Large pages save the processor most of its address translation; a wish, not a need.  For what is
+ * used soon and whole; KV memory gets them as it fills (cpu/pages_priv.h). */
 static void ask_for_huge_pages(uint8_t *p, size_t bytes)
 {
 #ifdef MADV_HUGEPAGE
@@ -63,6 +64,16 @@ void sh_cpu_memory_give(struct sh_cpu_device *d, uint8_t *p, size_t bytes)
 
 /* ---- buffers --------------------------------------------------------------------------------*/
 
+static void buffer_free(struct sh_buffer *buffer)
+{
+    struct sh_cpu_buffer *b = sh_cpu_buffer_of(buffer);
+
+    sh_cpu_pages_release(&b->pages);
+    if (b->data && !b->imported)
+        sh_cpu_memory_give(sh_cpu_device_of(b->head.device), b->data, b->head.bytes);
+    sh_free(b);
+}
+
 static enum shoal_status buffer_alloc(struct sh_device *dev, struct sh_buffer **out, size_t bytes,
                                       enum sh_buffer_usage usage, struct shoal_error *err)
 {
@@ -75,12 +86,16 @@ static enum shoal_status buffer_alloc(struct sh_device *dev, struct sh_buffer **
     if (!b) return sh_fail(err, SHOAL_ERR_NOMEM, "CPU: no memory for a buffer's record");
     b->head = (struct sh_buffer_head){.device = dev, .bytes = bytes};
     st = sh_cpu_memory_take(sh_cpu_device_of(dev), &b->data, bytes, names[usage], err);
-    if (st) {
-        sh_free(b);
-        return st;
-    }
+    if (st) goto done;
+    if (usage == SH_BUFFER_CACHE && bytes >= HUGE_PAGES_FROM && sh_cpu_pages_usable())
+        st = sh_cpu_pages_init(&b->pages, b->data, bytes, err);
+    if (st) goto done;
     *out = (struct sh_buffer *)(void *)b;
-    return SHOAL_OK;
+    b = NULL;
+
+done:
+    if (b) buffer_free((struct sh_buffer *)(void *)b);
+    return st;
 }
 
 static enum shoal_status buffer_import(struct sh_device *dev, struct sh_buffer **out,
@@ -96,14 +111,6 @@ static enum shoal_status buffer_import(struct sh_device *dev, struct sh_buffer *
     b->imported = true;
     *out = (struct sh_buffer *)(void *)b;
     return SHOAL_OK;
-}
-
-static void buffer_free(struct sh_buffer *buffer)
-{
-    struct sh_cpu_buffer *b = sh_cpu_buffer_of(buffer);
-
-    if (!b->imported) sh_cpu_memory_give(sh_cpu_device_of(b->head.device), b->data, b->head.bytes);
-    sh_free(b);
 }
 
 /* ---- the device -----------------------------------------------------------------------------*/

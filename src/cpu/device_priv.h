@@ -3,6 +3,7 @@
  *     device.c    opening, memory, buffers          queue.c    queues and the executor thread
  *     prepare.c   from a graph to steps             exec.c     running steps, resumably
  *     ops.c       the table of ops                  ops_*.c    the ops by family
+ *     pages.c     large pages for KV memory in use
  *
  * Threads: the struct comments say what the device's lock guards.
  */
@@ -13,6 +14,7 @@
 
 #include "base/thread.h"
 #include "cpu/device.h"
+#include "cpu/pages_priv.h"
 #include "cpu/pool.h"
 #include "device/collective.h"
 #include "kernels/kernels.h"
@@ -26,6 +28,7 @@ struct sh_cpu_buffer {
     uint8_t *data;            /* of an import: never written */
     const struct sh_map *map; /* of an import; may be NULL */
     bool imported;
+    struct sh_cpu_pages pages; /* of KV memory; join is the executor's */
 };
 
 /* ---- prepared graphs ------------------------------------------------------------------------*/
@@ -59,8 +62,8 @@ struct sh_cpu_exec {
     size_t work_bytes;
     size_t transient_offset; /* of the part that every node overwrites */
     uint64_t work_owner;     /* run that used it last */
-    struct sh_cpu_buffer **imports;
-    int n_imports;
+    struct sh_cpu_buffer **imports, **caches;
+    int n_imports, n_caches;
     int n_shards; /* that SHARD_SUMs want; 1 where nothing is exchanged */
 };
 

@@ -290,12 +290,17 @@ static enum shoal_status take_memory(struct sh_cpu_device *d, struct sh_cpu_exec
     return sh_cpu_memory_take(d, &x->work, x->work_bytes, "work memory of a graph", err);
 }
 
-static enum shoal_status list_imports(struct prep *p, int32_t n_buffers, struct shoal_error *err)
+/* The buffers that need attention after a run. */
+static enum shoal_status list_buffers(struct prep *p, int32_t n_buffers, struct shoal_error *err)
 {
-    p->x->imports = sh_calloc((size_t)n_buffers, sizeof *p->x->imports);
-    if (!p->x->imports) return no_memory(err);
+    struct sh_cpu_exec *x = p->x;
+
+    x->imports = sh_calloc((size_t)n_buffers, sizeof *x->imports);
+    x->caches = sh_calloc((size_t)n_buffers, sizeof *x->caches);
+    if (!x->imports || !x->caches) return no_memory(err);
     for (int32_t i = 0; i < n_buffers; i++) {
-        if (p->buffers[i]->imported) p->x->imports[p->x->n_imports++] = p->buffers[i];
+        if (p->buffers[i]->imported) x->imports[x->n_imports++] = p->buffers[i];
+        if (p->buffers[i]->pages.n_windows > 0) x->caches[x->n_caches++] = p->buffers[i];
     }
     return SHOAL_OK;
 }
@@ -326,7 +331,7 @@ static enum shoal_status fill_in(struct prep *p, int32_t n_buffers, struct shoal
     x->steps = sh_calloc((size_t)p->g->n_nodes, sizeof *x->steps);
     x->slots = sh_calloc((size_t)x->n_slots, sizeof *x->slots);
     if (!offsets || !x->places || !x->steps || !x->slots) st = no_memory(err);
-    if (!st) st = list_imports(p, n_buffers, err);
+    if (!st) st = list_buffers(p, n_buffers, err);
     if (!st) st = sh_graph_plan_scratch(p->g, SH_MEM_ALIGN, offsets, &x->slot_bytes, err);
     if (!st) {
         place_tensors(p, offsets);
@@ -380,6 +385,7 @@ void sh_cpu_exec_release(struct sh_exec *exec)
     }
     if (x->work) sh_cpu_memory_give(d, x->work, x->work_bytes);
     sh_free(x->imports);
+    sh_free(x->caches);
     sh_free(x->slots);
     sh_free(x->steps);
     sh_free(x->places);
@@ -392,6 +398,7 @@ size_t sh_cpu_exec_bytes(const struct sh_exec *exec)
     const struct sh_cpu_exec *x = (const struct sh_cpu_exec *)(const void *)exec;
 
     return sizeof *x + (size_t)x->g->n_tensors * sizeof *x->places +
-           (size_t)x->g->n_nodes * sizeof *x->steps + (size_t)x->g->n_buffers * sizeof *x->imports +
+           (size_t)x->g->n_nodes * sizeof *x->steps +
+           2 * (size_t)x->g->n_buffers * sizeof *x->imports +
            (size_t)x->n_slots * (sizeof *x->slots + x->slot_bytes) + x->work_bytes;
 }

@@ -19,6 +19,8 @@
 #define INLINE_BYTES_MAX ((size_t)64 * 1024) // what an idle queue's caller copies itself
 #define CANCELLED_KEPT 64                    // tickets that wait() can still tell apart
 #define SUM_SLEEP_NS (SH_MS / 5)             // another queue's new command may have to wait as long
+#define PAGES_SHARE 16                       // 1/16 of the time of runs may go into large pages
+#define MANY_ROWS 512                        // a run of as many is part of a long prompt
 
 enum command_kind { COMMAND_COPY, COMMAND_FILL, COMMAND_RUN };
 
@@ -159,6 +161,20 @@ static void look_again(struct sh_cpu_device *d)
     sh_mutex_unlock(&d->lock);
 }
 
+static void begin_run(struct sh_cpu_device *d, struct sh_cpu_run *r)
+{
+    r->id = ++d->n_runs;
+    for (int i = 0; r->extents.t >= MANY_ROWS && i < r->x->n_caches; i++)
+        sh_cpu_pages_expect_much(&r->x->caches[i]->pages);
+}
+
+/* After a run and before its result is known: until then nobody frees the buffers. */
+static void join_pages(const struct sh_cpu_exec *x, int64_t run_ns)
+{
+    for (int i = 0; i < x->n_caches; i++)
+        sh_cpu_pages_join(&x->caches[i]->pages, run_ns / PAGES_SHARE / x->n_caches);
+}
+
 /* Go on with a run; true while it is not complete. */
 static bool advance(struct sh_cpu_queue *q, struct command *c, bool *worked, enum shoal_status *st,
                     struct shoal_error *err)
@@ -168,16 +184,16 @@ static bool advance(struct sh_cpu_queue *q, struct command *c, bool *worked, enu
     const bool in_sum = c->run.in_sum;
     const int64_t began_ns = sh_now_ns(&sh_clock_system);
     enum sh_cpu_progress progress;
+    int64_t spent_ns;
 
-    if (!c->begun) c->run.id = ++d->n_runs;
+    if (!c->begun) begin_run(d, &c->run);
     c->begun = true;
     progress = sh_cpu_run_advance(&c->run, d->pool, d->kernels, somebody_ready, q, st, err);
     c->waits = progress == SH_CPU_WAITS;
     *worked = !c->waits || c->run.at != at || c->run.in_sum != in_sum;
-    if (*worked) {
-        atomic_fetch_add_explicit(&q->busy_ns, sh_now_ns(&sh_clock_system) - began_ns,
-                                  memory_order_relaxed);
-    }
+    spent_ns = sh_now_ns(&sh_clock_system) - began_ns;
+    if (*worked) atomic_fetch_add_explicit(&q->busy_ns, spent_ns, memory_order_relaxed);
+    if (progress == SH_CPU_DONE) join_pages(c->run.x, spent_ns);
     if (progress == SH_CPU_FAILED) sh_cpu_run_abandon(&c->run, *st, err->message);
     return progress == SH_CPU_WAITS || progress == SH_CPU_YIELDS;
 }
