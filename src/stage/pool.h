@@ -1,6 +1,6 @@
 /* stage/pool.h - what the engine sees of machines: pipelines that take steps and give results.
  *
- * `host` implements it over local devices, foreign servers and (later) shoal workers; the engine
+ * `host` implements it over local devices, foreign servers and shoal workers; the engine
  * never learns which.  A pipeline is all stages of a plan, opened together.  Steps go in by
  * number, results come out in the same order, at most `in_flight_max` at a time.
  *
@@ -11,7 +11,7 @@
 #ifndef STAGE_POOL_H
 #define STAGE_POOL_H
 
-#include "stage/stage.h"
+#include "stage/station.h"
 
 struct sh_pipeline_info {
     int32_t n_vocab;
@@ -27,6 +27,8 @@ struct sh_pipeline_result {
     enum shoal_status status;
     const struct sh_row_result *results;
     int32_t n_results;
+    const struct sh_station_timing *timings; /* by stage, where the step succeeded */
+    int n_timings;
     void *token; /* implementation's; for release */
 };
 
