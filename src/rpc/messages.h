@@ -413,9 +413,11 @@ enum sh_rpc_format { SH_RPC_ROWS_F32, SH_RPC_ROWS_F16, SH_RPC_ROWS_Q8, SH_RPC_FO
 #define SH_RPC_LINK_HELLO_FIELDS(F)                                                                \
     F(ID,     token,          none,        0,     1)                                               \
     F(HANDLE, stage,          none,        0,     1) /* a reader's: to put into HIDDEN */          \
+    F(U64,    epoch,          none,        0,     1) /* a reader's */                              \
     F(U64,    next,           none,        0,     1) /* a reader's: first step wanted */
 #define SH_RPC_LINK_WELCOME_FIELDS(F)                                                              \
     F(HANDLE, stage,          none,        0,     1)                                               \
+    F(U64,    epoch,          none,        0,     1)                                               \
     F(U64,    next,           none,        0,     1)
 /* Reader to writer: rows of steps below are held. */
 #define SH_RPC_LINK_ACK_FIELDS(F)                                                                  \

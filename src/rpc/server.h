@@ -40,6 +40,10 @@ struct sh_rpc_server_options {
     int (*addresses)(void *self, char out[][SH_ADDRESS_TEXT_MAX], int n);
     void *self;
     bool allow_plain_links; /* beyond loopback, too (--insecure) */
+    /* Networks beyond those of its own interfaces where a client may send it for a link
+     * ("10.1.0.0/16", "fd00::/8"); borrowed. */
+    const char *const *link_to;
+    int n_link_to;
 };
 SHOAL_NODISCARD enum shoal_status sh_rpc_server_create(struct sh_rpc_server **out,
                                                        const struct sh_rpc_server_options *opt,

@@ -266,11 +266,15 @@ SHOAL_NODISCARD enum shoal_status sh_hosted_route(struct sh_hosted *h, struct sh
                                                   struct sh_rpc_handle reader,
                                                   enum sh_rpc_format format, uint64_t from,
                                                   struct shoal_error *err);
-/* A link's writer side: what sh_rpc_link_events' up and acked are to do. */
-void sh_hosted_link_up(struct sh_hosted *h, uint64_t next);
+/* A link's writer side: what sh_rpc_link_events' up and acked are to do.  up: what is kept from
+ * `next` of this epoch on is sent again (all of it where the reader's epoch is another), what
+ * comes after behind it.  A link that is not up refuses rows (ERR_STATE); they stay kept. */
+void sh_hosted_link_up(struct sh_hosted *h, uint64_t epoch, uint64_t next);
 void sh_hosted_link_acked(struct sh_hosted *h, uint64_t epoch, uint64_t next);
-/* A link's reader side: the handle to name, and the first step whose rows are not all here. */
-void sh_hosted_reader(struct sh_hosted *h, struct sh_rpc_handle *stage, uint64_t *next);
+/* A link's reader side: the handle to name, and the first step of its epoch whose rows are not all
+ * here.  After a break rows come again: what is here already is passed over in silence. */
+void sh_hosted_reader(struct sh_hosted *h, struct sh_rpc_handle *stage, uint64_t *epoch,
+                      uint64_t *next);
 /* Everything from `ack` on that the host may not have: for RESUME. */
 void sh_hosted_resend(struct sh_hosted *h, uint64_t ack);
 void sh_hosted_progress(struct sh_hosted *h, struct sh_rpc_progress_of *out);
