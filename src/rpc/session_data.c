@@ -1,0 +1,393 @@
+/* rpc/session_data.c - the weights of a session: what it wants, what is sent for it.
+ *
+ * A session holds every weight that it named, from WANT or STAGE_PUT to its end, so what came stays
+ * for as long as the session lives, detached or not.  Sizes are checked against type and shape
+ * before anything is set aside, and all that is sent, or will be, stays within what OPEN set aside.
+ *
+ * PUT has no answer of its own: its failure is kept, and told with the answer to PUT_END.
+ *
+ * One lock guards it all, over copying and hashing a piece, too (half a millisecond): a connection
+ * of the session sends at a time, and who else asks can wait that long.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "rpc/server_priv.h"
+#include "tensor/graph.h"
+
+#define HELD_MAX 65536 // weights of a session
+
+struct held {
+    struct sh_sha256 sha256;
+    struct sh_blob *blob;
+    uint64_t bytes;
+    char *name;
+    enum shoal_status failed; /* a PUT since the last PUT_END, and why: */
+    char *why;
+    bool told; /* in the MISSING that is being made */
+};
+
+struct sh_session_weights {
+    struct sh_blobs *blobs;
+    char kid[SH_KID_TEXT];
+    uint64_t bytes_max;
+    struct sh_mutex lock; /* everything below */
+    struct held **held;   /* sorted by hash */
+    size_t n, cap;
+    uint64_t bytes; /* of those that are no files */
+};
+
+/* ---- the list -------------------------------------------------------------------------------*/
+
+static void free_held(struct held *h)
+{
+    if (!h) return;
+    sh_blob_release(h->blob);
+    sh_free(h->why);
+    sh_free(h->name);
+    sh_free(h);
+}
+
+enum shoal_status sh_session_weights_create(struct sh_session_weights **out, struct sh_blobs *blobs,
+                                            const char *kid, uint64_t bytes_max,
+                                            struct shoal_error *err)
+{
+    struct sh_session_weights *w = sh_calloc(1, sizeof *w);
+
+    *out = w;
+    if (!w) return sh_fail(err, SHOAL_ERR_NOMEM, "no memory for a session's weights");
+    w->blobs = blobs;
+    w->bytes_max = bytes_max;
+    (void)snprintf(w->kid, sizeof w->kid, "%s", kid);
+    sh_mutex_init(&w->lock);
+    return SHOAL_OK;
+}
+
+void sh_session_weights_destroy(struct sh_session_weights *w)
+{
+    if (!w) return;
+    for (size_t i = 0; i < w->n; i++)
+        free_held(w->held[i]);
+    sh_free(w->held);
+    sh_mutex_release(&w->lock);
+    sh_free(w);
+}
+
+uint64_t sh_session_weights_bytes(struct sh_session_weights *w)
+{
+    uint64_t bytes;
+
+    sh_mutex_lock(&w->lock);
+    bytes = w->bytes;
+    sh_mutex_unlock(&w->lock);
+    return bytes;
+}
+
+/* Under the lock: the first place that is not below. */
+static size_t place_of(const struct sh_session_weights *w, const uint8_t *sha256)
+{
+    size_t low = 0, high = w->n;
+
+    while (low < high) {
+        const size_t mid = low + (high - low) / 2;
+        if (memcmp(w->held[mid]->sha256.bytes, sha256, SH_SHA256_BYTES) < 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+static struct held *find(const struct sh_session_weights *w, const uint8_t *sha256)
+{
+    const size_t at = place_of(w, sha256);
+    const bool is_it = at < w->n && memcmp(w->held[at]->sha256.bytes, sha256, SH_SHA256_BYTES) == 0;
+
+    return is_it ? w->held[at] : NULL;
+}
+
+/* A record without its blob; NULL: no memory. */
+static struct held *add(struct sh_session_weights *w, const struct sh_rpc_weight *entry)
+{
+    const size_t at = place_of(w, entry->sha256);
+    struct held *h;
+
+    if (w->n == w->cap) {
+        const size_t cap = w->cap ? 2 * w->cap : 256;
+        struct held **p = sh_realloc_array(w->held, cap, sizeof(struct held *));
+        if (!p) return NULL;
+        w->held = p;
+        w->cap = cap;
+    }
+    h = sh_calloc(1, sizeof *h);
+    if (h) h->name = sh_malloc((size_t)entry->name.n + 1);
+    if (!h || !h->name) {
+        sh_free(h);
+        return NULL;
+    }
+    sh_rpc_text_copy(h->name, (size_t)entry->name.n + 1, entry->name);
+    memcpy(h->sha256.bytes, entry->sha256, SH_SHA256_BYTES);
+    h->bytes = entry->bytes;
+    memmove(&w->held[at + 1], &w->held[at], (w->n - at) * sizeof(struct held *));
+    w->held[at] = h;
+    w->n++;
+    return h;
+}
+
+static void drop(struct sh_session_weights *w, struct held *h)
+{
+    const size_t at = place_of(w, h->sha256.bytes);
+
+    w->n--;
+    memmove(&w->held[at], &w->held[at + 1], (w->n - at) * sizeof(struct held *));
+    free_held(h);
+}
+
+/* ---- holding --------------------------------------------------------------------------------*/
+
+/* Type, shape and bytes must say the same. */
+static enum shoal_status check_entry(const struct sh_rpc_weight *e, struct shoal_error *err)
+{
+    struct sh_tensor t = {.ne = {e->ne0, e->ne1, e->ne2, e->ne3}};
+    const int n = (int)e->name.n;
+    const char *name = e->name.ptr;
+    size_t bytes;
+
+    if (e->axis != -1 || e->n_segments > 0) {
+        return sh_fail(err, SHOAL_ERR_UNSUPPORTED,
+                       "tensor %.*s: slices of weights were not agreed on", n, name);
+    }
+    if (!sh_dtype_valid(e->dtype)) {
+        return sh_fail(err, SHOAL_ERR_FORMAT, "tensor %.*s has type %" PRIu32 ", which is none", n,
+                       name, e->dtype);
+    }
+    t.dtype = (enum sh_dtype)e->dtype;
+    for (int i = 0; i < SH_MAX_DIMS; i++) {
+        if (t.ne[i] >= 1) continue;
+        return sh_fail(err, SHOAL_ERR_FORMAT,
+                       "tensor %.*s has %" PRId64 " elements in dimension %d", n, name, t.ne[i], i);
+    }
+    if (!sh_dtype_row_bytes(t.dtype, t.ne[0], &bytes)) {
+        return sh_fail(err, SHOAL_ERR_FORMAT, "tensor %.*s has rows of %" PRId64 " elements of %s",
+                       n, name, t.ne[0], sh_dtype_info(t.dtype)->name);
+    }
+    for (int i = 1; i < SH_MAX_DIMS; i++) {
+        if (sh_mul_ok(bytes, (size_t)t.ne[i], &bytes)) continue;
+        return sh_fail(err, SHOAL_ERR_LIMIT, "the size of tensor %.*s overflows", n, name);
+    }
+    if (bytes != e->bytes) {
+        return sh_fail(err, SHOAL_ERR_FORMAT,
+                       "tensor %.*s is to have %" PRIu64 " bytes, but its shape has %zu", n, name,
+                       e->bytes, bytes);
+    }
+    return SHOAL_OK;
+}
+
+struct refusal { /* of memory */
+    uint64_t need, free;
+};
+
+/* Under the lock: give a record its blob, or a better one than the half that it has. */
+static enum shoal_status take_blob(struct sh_session_weights *w, struct held *h,
+                                   struct refusal *refusal, struct shoal_error *err)
+{
+    const bool counted = h->blob && !sh_blob_of_file(h->blob);
+    struct sh_blob *blob;
+    enum shoal_status st;
+
+    st = sh_blobs_want(w->blobs, w->kid, &h->sha256, h->bytes, &blob, err);
+    if (st) return st;
+    if (!sh_blob_of_file(blob) && !counted) {
+        if (h->bytes > w->bytes_max - w->bytes) {
+            *refusal = (struct refusal){.need = h->bytes, .free = w->bytes_max - w->bytes};
+            sh_blob_release(blob);
+            return sh_fail(err, SHOAL_ERR_NOMEM,
+                           "tensor %s needs %" PRIu64 " bytes, and of those set aside for weights "
+                           "%" PRIu64 " are left",
+                           h->name, h->bytes, refusal->free);
+        }
+        w->bytes += h->bytes;
+    } else if (sh_blob_of_file(blob) && counted) {
+        w->bytes -= h->bytes;
+    }
+    sh_blob_release(h->blob);
+    h->blob = blob;
+    return SHOAL_OK;
+}
+
+/* Under the lock. */
+static enum shoal_status hold(struct sh_session_weights *w, const struct sh_rpc_weight *entry,
+                              struct held **out, struct refusal *refusal, struct shoal_error *err)
+{
+    struct held *h = find(w, entry->sha256);
+    const bool fresh = !h;
+    enum shoal_status st;
+
+    *out = NULL;
+    if (h && h->bytes != entry->bytes) {
+        return sh_fail(err, SHOAL_ERR_FORMAT,
+                       "tensor %.*s has the hash of %s, but %" PRIu64 " bytes, not %" PRIu64,
+                       (int)entry->name.n, entry->name.ptr, h->name, entry->bytes, h->bytes);
+    }
+    if (!h && w->n == HELD_MAX) {
+        return sh_fail(err, SHOAL_ERR_LIMIT, "a session has more than %d weights", HELD_MAX);
+    }
+    if (!h) h = add(w, entry);
+    if (!h) {
+        return sh_fail(err, SHOAL_ERR_NOMEM, "no memory for the record of tensor %.*s",
+                       (int)entry->name.n, entry->name.ptr);
+    }
+    st = h->blob && sh_blob_whole(h->blob) ? SHOAL_OK : take_blob(w, h, refusal, err);
+    if (st && fresh) drop(w, h);
+    if (!st) *out = h;
+    return st;
+}
+
+enum shoal_status sh_session_weights_want(struct sh_session_weights *w,
+                                          const struct sh_rpc_weight *entry, struct sh_blob **out,
+                                          struct shoal_error *err)
+{
+    struct refusal refusal;
+    struct held *h;
+    enum shoal_status st = check_entry(entry, err);
+
+    *out = NULL;
+    if (st) return st;
+    sh_mutex_lock(&w->lock);
+    st = hold(w, entry, &h, &refusal, err);
+    if (!st) *out = h->blob;
+    sh_mutex_unlock(&w->lock);
+    return st;
+}
+
+/* ---- messages -------------------------------------------------------------------------------*/
+
+/* Hold all of WANT and list what is missing, each hash once; `any_file`: what is in the worker's
+ * own files counts as here. */
+static enum shoal_status list_missing(struct sh_session_weights *w, const struct sh_rpc_want *m,
+                                      bool any_file, struct sh_rpc_miss *misses, uint32_t *n,
+                                      struct refusal *refusal, struct shoal_error *err)
+{
+    enum shoal_status st = SHOAL_OK;
+
+    *n = 0;
+    sh_mutex_lock(&w->lock);
+    for (size_t i = 0; i < w->n; i++)
+        w->held[i]->told = false;
+    for (uint32_t i = 0; i < m->n_weights && !st; i++) {
+        struct held *h;
+        st = hold(w, &m->weights[i], &h, refusal, err);
+        if (st || h->told) continue;
+        if (sh_blob_whole(h->blob) && (any_file || !sh_blob_of_file(h->blob))) continue;
+        h->told = true;
+        misses[*n].held = sh_blob_whole(h->blob) ? 0 : sh_blob_held(h->blob);
+        memcpy(misses[(*n)++].sha256, h->sha256.bytes, SH_SHA256_BYTES);
+    }
+    sh_mutex_unlock(&w->lock);
+    return st;
+}
+
+static enum shoal_status on_want(struct sh_session_weights *w, struct sh_rpc_conn *c,
+                                 uint32_t request, const struct sh_rpc_want *m,
+                                 struct shoal_error *err)
+{
+    const bool any_file = sh_rpc_conn_has(c, SH_RPC_OWN_FILES);
+    struct sh_rpc_miss *misses = sh_calloc(m->n_weights, sizeof *misses);
+    struct sh_rpc_missing answer = {.misses = misses};
+    struct refusal refusal = {.need = 0};
+    struct shoal_error why = SHOAL_ERROR_INIT;
+    enum shoal_status st = SHOAL_OK;
+
+    if (!misses) st = sh_fail(&why, SHOAL_ERR_NOMEM, "no memory for a list of weights");
+    for (uint32_t i = 0; i < m->n_weights && !st; i++)
+        st = check_entry(&m->weights[i], &why);
+    if (!st) st = list_missing(w, m, any_file, misses, &answer.n_misses, &refusal, &why);
+    if (!st && answer.n_misses > 0 && any_file && sh_blobs_look_again(w->blobs)) {
+        st = list_missing(w, m, any_file, misses, &answer.n_misses, &refusal, &why);
+    }
+    if (st) {
+        sh_rpc_conn_refuse(c, request, st, &why, refusal.need, refusal.free);
+        st = SHOAL_OK;
+    } else {
+        st = sh_rpc_conn_send(c, SH_RPC_MSG_MISSING, request, &answer, err);
+    }
+    sh_free(misses);
+    return st;
+}
+
+static enum shoal_status on_put(struct sh_session_weights *w, const struct sh_rpc_put *m,
+                                struct shoal_error *err)
+{
+    struct shoal_error why = SHOAL_ERROR_INIT;
+    enum shoal_status st = SHOAL_OK;
+    struct held *h;
+
+    sh_mutex_lock(&w->lock);
+    h = find(w, m->sha256);
+    if (!h) {
+        st = sh_fail(err, SHOAL_ERR_FORMAT, "bytes of a weight come that nobody wants");
+        goto done;
+    }
+    if (h->failed) goto done; // as PUT_END will hear
+    h->failed = sh_blob_write(h->blob, m->offset, m->data.ptr, m->data.n, &why);
+    if (h->failed) h->why = sh_strdup(why.message);
+
+done:
+    sh_mutex_unlock(&w->lock);
+    return st;
+}
+
+/* Under the lock: how it went. */
+static enum shoal_status end_put(struct held *h, struct shoal_error *err)
+{
+    struct shoal_error why = SHOAL_ERROR_INIT;
+    enum shoal_status st = h->failed;
+
+    if (st)
+        (void)sh_fail(&why, st, "%s", h->why ? h->why : "no memory");
+    else
+        st = sh_blob_finish(h->blob, &why);
+    sh_free(h->why);
+    h->why = NULL;
+    h->failed = SHOAL_OK;
+    return st ? sh_fail(err, st, "tensor %s: %s", h->name, why.message) : SHOAL_OK;
+}
+
+static enum shoal_status on_put_end(struct sh_session_weights *w, struct sh_rpc_conn *c,
+                                    uint32_t request, const struct sh_rpc_put_end *m,
+                                    struct shoal_error *err)
+{
+    struct sh_rpc_put_done answer;
+    struct shoal_error why = SHOAL_ERROR_INIT;
+    enum shoal_status st;
+    struct held *h;
+
+    sh_mutex_lock(&w->lock);
+    h = find(w, m->sha256);
+    st = h ? end_put(h, &why) : sh_fail(&why, SHOAL_ERR_NOT_FOUND, "nobody wants that weight");
+    sh_mutex_unlock(&w->lock);
+    if (st) {
+        sh_rpc_conn_refuse(c, request, st, &why, 0, 0);
+        return SHOAL_OK;
+    }
+    memcpy(answer.sha256, m->sha256, sizeof answer.sha256);
+    return sh_rpc_conn_send(c, SH_RPC_MSG_PUT_DONE, request, &answer, err);
+}
+
+enum shoal_status sh_session_weights_message(struct sh_session_weights *w, struct sh_rpc_conn *c,
+                                             enum sh_rpc_type type, uint32_t request,
+                                             const void *msg, struct shoal_error *err)
+{
+    switch (type) {
+    case SH_RPC_MSG_WANT:
+        return on_want(w, c, request, msg, err);
+    case SH_RPC_MSG_PUT:
+        return on_put(w, msg, err);
+    case SH_RPC_MSG_PUT_END:
+        return on_put_end(w, c, request, msg, err);
+    default:
+        return sh_fail(err, SHOAL_ERR_FORMAT, "message %d is not about weights", (int)type);
+    }
+}
