@@ -440,6 +440,7 @@ void sh_tls_shutdown(struct sh_stream *s, int64_t timeout_ns)
     enum shoal_status st = SHOAL_OK;
     bool done = false;
 
+    if (s->ops != &sh_tls_ops) return;
     sh_mutex_lock(&t->lock);
     ERR_clear_error();
     // Said once only: a second call would read, and that is the reader's.

@@ -51,7 +51,8 @@ SHOAL_NODISCARD enum shoal_status
 sh_tls_accept(struct sh_stream **out, struct sh_stream *below, const struct sh_tls_keys *keys,
               int64_t handshake_ns, char identity[SH_TLS_IDENTITY_MAX], struct shoal_error *err);
 /* The orderly end: close_notify, from the writer's thread.  Before sh_stream_close(), where the
- * peer should know; the other direction stays open.  Silent when it cannot be sent in time. */
+ * peer should know; the other direction stays open.  Silent when it cannot be sent in time, and
+ * nothing for a stream of another kind. */
 void sh_tls_shutdown(struct sh_stream *s, int64_t timeout_ns);
 
 #endif

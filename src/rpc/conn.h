@@ -1,16 +1,16 @@
 /* rpc/conn.h - one connection of shoal's protocol: greeting, frames both ways, answers, beats.
  *
- *      any thread ──send──> (room?) ──yes──> stream          up to 16 KiB: one write, at once
- *                              └──no, or large──> queue ──> pump thread ──> stream
+ *      any thread ──send──> (nothing waits?) ──yes──> stream       up to 64 KiB: one write, at once
+ *                              └──no, or larger──> queue ──> pump thread ──> stream
  *      run() in the owner's thread: stream ──> frame ──> an asker's answer, or the handler
  *
- * Sending never blocks: what the stream does not take at once, and every frame above 16 KiB, is
- * copied into a queue that the connection's own pump thread writes, small frames before large ones
- * (each kind in order).  STEP, HIDDEN, RESULT and LOGITS are one flow, PUT and PUT_END
- * another: they stay in the order in which they were sent, small or large.  A queue beyond its
- * limit means a peer that does not read: the connection is lost then.  The pump also sends BEAT
- * when nothing was sent for 250 ms, so a process that computes is heard all the time.  Senders of
- * bulk, which may wait, use sh_rpc_conn_send_wait().
+ * Sending never blocks: what the stream does not take at once, and every frame above 64 KiB, is
+ * copied into a queue that the connection's own pump thread writes.  STEP, HIDDEN, RESULT, LOGITS,
+ * CANCELLED, SUM, PUT and PUT_END are one flow: they stay in the order in which they were sent.
+ * Other frames of up to 16 KiB go ahead of it, in their own order, larger ones with it.  A queue
+ * beyond its limit means a peer that does not read: the connection is lost then.  The pump also
+ * sends BEAT when nothing was sent for 250 ms, so a process that computes is heard all the time.
+ * Senders of bulk, which may wait, use sh_rpc_conn_send_wait().
  *
  * Receiving is run(): it reads frames, gives answers to who asked for them (sh_rpc_conn_ask()), and
  * everything else to the handler, in order, from the one thread that called it.  A frame's payload
@@ -18,9 +18,10 @@
  *
  * What the table of messages cannot know is checked here: the greeting comes first and in time,
  * what is sent belongs to the purpose and to features that were agreed, answers were asked for, a
- * peer is not silent for too long, and within a frame bytes move (64 KiB in every second).  The
- * first violation ends the connection with a fatal ERROR to the peer and ERR_FORMAT, ERR_LIMIT or
- * ERR_TIMEOUT here; messages name the peer.
+ * peer is not silent for too long, and a frame that has begun ends in time (silence_ns, and a
+ * second for each 64 KiB).  What is sent from here is held to the same rules.  The first violation
+ * ends the connection with a fatal ERROR to the peer and ERR_FORMAT, ERR_LIMIT or ERR_TIMEOUT here;
+ * messages name the peer.
  *
  * Threads: send, ask, cut, counters from any; run from one; close after run has returned.
  */
@@ -41,7 +42,7 @@ struct sh_rpc_conn; /* opaque */
 struct sh_rpc_conn_options {
     uint64_t features;           /* offered; CHECKSUM is dropped where the stream is encrypted */
     enum sh_rpc_purpose purpose; /* of a client */
-    bool encrypted;              /* the stream is TLS */
+    bool encrypted;              /* the stream is that of net/tls.h */
     uint8_t machine[16];         /* of this end */
     uint8_t boot[16];            /* a server's */
     int64_t greeting_ns;         /* 0: 5 s */
@@ -81,7 +82,8 @@ const struct sh_graph_wire_map *sh_rpc_conn_ops(const struct sh_rpc_conn *c);
 
 /* ---- sending --------------------------------------------------------------------------------*/
 
-/* A frame, as described above.  `request`: repeated in an answer, else 0.  ERR_PEER once the
+/* A frame, as described above.  `request`: repeated in an answer (and PROGRESS), else 0.  Questions
+ * are asked with sh_rpc_conn_ask() only.  ERR_PEER once the
  * connection is lost; ERR_LIMIT and ERR_ARG for what may not be sent (nothing was then). */
 SHOAL_NODISCARD enum shoal_status sh_rpc_conn_send(struct sh_rpc_conn *c, enum sh_rpc_type type,
                                                    uint32_t request, const void *msg,
@@ -144,12 +146,15 @@ SHOAL_NODISCARD enum shoal_status
 sh_rpc_conn_run(struct sh_rpc_conn *c, const struct sh_rpc_handler *h, struct shoal_error *err);
 /* End run() and everything that waits, soon.  Any thread; idempotent. */
 void sh_rpc_conn_cut(struct sh_rpc_conn *c);
+/* The same in order, while another thread is in run(): BYE, what is queued within a second, then
+ * cut; run() says OK. */
+void sh_rpc_conn_leave(struct sh_rpc_conn *c, const char *reason);
 
 /* ---- figures --------------------------------------------------------------------------------*/
 
 struct sh_rpc_traffic {
     uint64_t bytes_sent, bytes_received;   /* as the stream counts them */
-    uint64_t frames_sent, frames_received; /* all but BEAT */
+    uint64_t frames_sent, frames_received; /* all but BEAT and the greeting */
     uint64_t frames_queued;                /* of those sent: by the pump */
     int64_t silent_ns;                     /* since the last byte came */
 };
