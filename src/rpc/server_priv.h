@@ -250,11 +250,14 @@ void sh_hosted_destroy(struct sh_hosted *h); /* stops what runs; accepts NULL */
 SHOAL_NODISCARD enum shoal_status sh_hosted_step(struct sh_hosted *h, const struct sh_rpc_step *m,
                                                  const uint8_t *payload, size_t n,
                                                  struct shoal_error *err);
-/* From the host or from a link (`wait`: for the STEP that they belong to, until the stage is
- * stopped or reset).  A failure is for the end of the connection that they came on. */
+/* From the host (`leaving` is NULL) or from a link: then it waits for the STEP that rows belong to,
+ * until the stage is reset or stopped, or *leaving is set and sh_hosted_wake() called.  A failure
+ * is for the end of the connection that they came on. */
 SHOAL_NODISCARD enum shoal_status sh_hosted_hidden(struct sh_hosted *h,
-                                                   const struct sh_rpc_hidden *m, bool wait,
+                                                   const struct sh_rpc_hidden *m,
+                                                   const atomic_bool *leaving,
                                                    struct shoal_error *err);
+void sh_hosted_wake(struct sh_hosted *h);
 void sh_hosted_cancel(struct sh_hosted *h, const struct sh_rpc_cancel *m);
 /* The host holds every result below `ack` of this epoch. */
 void sh_hosted_ack(struct sh_hosted *h, uint64_t ack);
@@ -275,10 +278,10 @@ void sh_hosted_link_acked(struct sh_hosted *h, uint64_t epoch, uint64_t next);
  * here.  After a break rows come again: what is here already is passed over in silence. */
 void sh_hosted_reader(struct sh_hosted *h, struct sh_rpc_handle *stage, uint64_t *epoch,
                       uint64_t *next);
-/* Everything from `ack` on that the host may not have: for RESUME. */
-void sh_hosted_resend(struct sh_hosted *h, uint64_t ack);
+/* For RESUME, before and after the new connection is there: forget what was sent to the host from
+ * `ack` on; send what it has not got. */
+void sh_hosted_rewind(struct sh_hosted *h, uint64_t ack);
+void sh_hosted_send_again(struct sh_hosted *h);
 void sh_hosted_progress(struct sh_hosted *h, struct sh_rpc_progress_of *out);
-/* Epoch, steps below `sent` that were given to the route, and `acked` of them: for LINK_DOWN. */
-void sh_hosted_sent(struct sh_hosted *h, uint64_t *epoch, uint64_t *sent, uint64_t *acked);
 
 #endif
