@@ -57,6 +57,16 @@ size_t sh_ledger_left(struct sh_ledger *l)
     return left;
 }
 
+size_t sh_ledger_used(struct sh_ledger *l)
+{
+    size_t used;
+
+    sh_mutex_lock(&l->lock);
+    used = l->used;
+    sh_mutex_unlock(&l->lock);
+    return used;
+}
+
 size_t sh_ledger_max(struct sh_ledger *l)
 {
     return l->max;

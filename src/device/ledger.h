@@ -21,6 +21,7 @@ void sh_ledger_destroy(struct sh_ledger *l); /* everything must be given back; a
 bool sh_ledger_take(struct sh_ledger *l, size_t bytes, size_t *left);
 void sh_ledger_give(struct sh_ledger *l, size_t bytes);
 size_t sh_ledger_left(struct sh_ledger *l);
+size_t sh_ledger_used(struct sh_ledger *l);
 size_t sh_ledger_max(struct sh_ledger *l);
 
 #endif

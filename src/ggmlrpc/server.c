@@ -39,12 +39,18 @@ static size_t left_of(const struct sh_session *s, enum session_quota q)
     return mine < all ? mine : all;
 }
 
+/* Under the lock, which comes before the ledger's. */
+static bool take_from_ledger(struct sh_ledger *l, size_t bytes)
+{
+    return !l || sh_ledger_take(l, bytes, NULL);
+}
+
 bool sh_session_take(struct sh_session *s, enum session_quota q, size_t bytes)
 {
     bool ok;
 
     sh_mutex_lock(&s->server->lock);
-    ok = bytes <= left_of(s, q);
+    ok = bytes <= left_of(s, q) && take_from_ledger(s->server->opt.ledger, bytes);
     if (ok) {
         s->server->used[q] += bytes;
         s->used[q] += bytes;
@@ -59,17 +65,20 @@ void sh_session_give(struct sh_session *s, enum session_quota q, size_t bytes)
     SH_ASSERT(bytes <= s->used[q]);
     s->server->used[q] -= bytes;
     s->used[q] -= bytes;
+    if (s->server->opt.ledger) sh_ledger_give(s->server->opt.ledger, bytes);
     sh_mutex_unlock(&s->server->lock);
 }
 
 size_t sh_session_left(struct sh_session *s, enum session_quota q)
 {
-    size_t left;
+    struct sh_ledger *l = s->server->opt.ledger;
+    size_t left, of_all = SIZE_MAX;
 
     sh_mutex_lock(&s->server->lock);
     left = left_of(s, q);
+    if (l) of_all = sh_ledger_left(l);
     sh_mutex_unlock(&s->server->lock);
-    return left;
+    return left < of_all ? left : of_all;
 }
 
 enum shoal_status sh_session_take_work(struct sh_session *s, size_t bytes, const char *what,
@@ -460,9 +469,11 @@ static size_t work_max_of(const struct sh_ggmlrpc_server_options *o)
 static void set_defaults(struct sh_ggmlrpc_server *v)
 {
     struct sh_ggmlrpc_server_options *o = &v->opt;
+    size_t most = v->info.memory_free;
 
+    if (o->ledger && sh_ledger_max(o->ledger) < most) most = sh_ledger_max(o->ledger);
     // Graphs need some memory of their own, which no client asks for.
-    if (o->memory_max == 0) o->memory_max = v->info.memory_free - v->info.memory_free / 16;
+    if (o->memory_max == 0) o->memory_max = most - most / 16;
     if (o->client_memory_max == 0 || o->client_memory_max > o->memory_max) {
         o->client_memory_max = o->memory_max;
     }

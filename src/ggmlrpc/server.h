@@ -29,6 +29,7 @@
 #include <stdint.h>
 
 #include "device/device.h"
+#include "device/ledger.h"
 #include "ggmlrpc/cache.h"
 #include "net/listener.h"
 
@@ -53,6 +54,11 @@ struct sh_ggmlrpc_server_options {
     int64_t drain_ns;       /* time for commands under way after stop; 0: 5 s */
     int buffers_max;        /* of one client; 0: 4096, the most */
     int log_lines_max;      /* per second, of sessions that computed and of others; 0: 10 */
+
+    /* Buffers and memory to work in are taken from this account as well, so nothing is promised
+     * that another server of the device has set aside.  Borrowed, outlives the server; NULL: none.
+     */
+    struct sh_ledger *ledger;
 
     /* Large weights are kept here (ggmlrpc/cache.h); NULL: nowhere. */
     const char *cache_dir;

@@ -193,6 +193,51 @@ static void expect_no_room(struct peer *p, enum shoal_status st)
     assert_non_null(strstr(p->err.message, " are left"));
 }
 
+/* Another server of the device takes from the same ledger: clients are told, and refused. */
+static void hostile__a_ledger_that_others_take_from(void **state)
+{
+    const size_t all = (size_t)64 << 20, others = all - 10000 - FIXED_BYTES;
+    struct sh_ggmlrpc_server_options opt = {.memory_max = 10000, .client_memory_max = 6000};
+    struct sh_ggmlrpc_server *server;
+    struct peer_buffer b;
+    struct sh_ledger *l;
+    struct peer p;
+
+    (void)state;
+    assert_int_equal(sh_ledger_create(&l, all, NULL), SHOAL_OK);
+    assert_true(sh_ledger_take(l, others, NULL));
+    opt.ledger = l;
+    server = make_server(&opt);
+    peer_open(&p, server);
+    peer_hello(&p);
+    expect_left(&p, 6000, 6000);
+    peer_alloc(&p, 1000, &b);
+    assert_int_equal(sh_ledger_used(l), others + 1000);
+    assert_true(sh_ledger_take(l, 7000 + FIXED_BYTES, NULL));
+    expect_left(&p, 2000, 6000); // less than the 5000 that it may have
+    expect_refused(&p, 2001);
+    peer_alloc(&p, 2000, &b);
+    expect_left(&p, 0, 6000);
+    sh_ledger_give(l, 1000);
+    expect_left(&p, 1000, 6000);
+    peer_set(&p, &b, 0, "1234", 4); // wants memory to work in
+    expect_no_room(&p, peer_expect_end(&p));
+    assert_int_equal(sh_ledger_used(l), others + 6000 + FIXED_BYTES);
+
+    sh_ledger_give(l, FIXED_BYTES);
+    open_with_buffer(&p, server, &b);
+    peer_set(&p, &b, 0, "1234", 4);
+    peer_get(&p, &b, 0, (char[4]){0}, 4);
+    assert_int_equal(sh_ledger_used(l), others + 6000 + 64 + FIXED_BYTES);
+    assert_int_equal(peer_end(&p), SHOAL_OK);
+    assert_int_equal(sh_ledger_used(l), others + 6000);
+    sh_ledger_give(l, others + 6000);
+    hostile_expect_service(server);
+    assert_int_equal(sh_ledger_used(l), 0);
+    sh_ggmlrpc_server_destroy(server);
+    sh_ledger_destroy(l);
+}
+
 /* 31 MB of records, from a client that may have the fixed memory and 4 MiB: its payload is refused
  * while it arrives, before 8 MiB are allocated for it. */
 static void hostile__big_graphs(void **state)
@@ -629,6 +674,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hostile__quotas),
+        cmocka_unit_test(hostile__a_ledger_that_others_take_from),
         cmocka_unit_test(hostile__promises_without_end),
         cmocka_unit_test(hostile__secrets_of_others),
         cmocka_unit_test(hostile__announcements_cost_nothing),
