@@ -3,7 +3,8 @@
  *     remote.c          opening, the thread that reads, figures, closing
  *     remote_dial.c     a connection to a worker, and what to do where there is none
  *     remote_session.c  a session, and stages put on the worker
- *     remote_station.c  a stage as a station: steps and rows out, outputs in
+ *     remote_station.c  a stage as a station: steps and rows out
+ *     remote_output.c   and outputs in, each of them held against what was asked for
  *     remote_weights.c  weights: what is missing is sent
  *     remote_link.c     links between two stations, measured and joined
  *
@@ -30,7 +31,7 @@ struct sh_remote {
     /* Set when it opens, constant afterwards. */
     char address[SH_ADDRESS_TEXT_MAX]; /* as people gave it, with its port */
     struct sh_endpoint endpoint;
-    bool has_key;
+    bool has_key, insecure;
     struct sh_key key;
     uint64_t features; /* offered */
     int64_t connect_ns, silence_ns, reply_ns;
@@ -46,6 +47,8 @@ struct sh_remote {
     uint32_t lease_ms;
 
     struct sh_remote_data *data; /* NULL until weights are asked for */
+
+    atomic_ullong ack; /* results of steps below are held, by all stations */
 
     struct sh_mutex lock; /* everything below */
     struct sh_remote_station *station[SH_REMOTE_STAGES_MAX];
@@ -70,6 +73,9 @@ SHOAL_NODISCARD enum shoal_status sh_remote_dial(const struct sh_remote *r,
 SHOAL_NODISCARD enum shoal_status sh_remote_ask(struct sh_remote *r, enum sh_rpc_type type,
                                                 const void *msg, void *answer,
                                                 struct sh_arena *arena, struct shoal_error *err);
+/* The same with more to say: progress, another limit of time (0: the usual), memory refused. */
+SHOAL_NODISCARD enum shoal_status sh_remote_ask_for(struct sh_remote *r, struct sh_rpc_ask *ask,
+                                                    struct shoal_error *err);
 /* "worker 10.0.0.2:50052: " before the message, once; the peer is set. */
 void sh_remote_name_error(const struct sh_remote *r, struct shoal_error *err);
 /* OK, or why the worker is lost. */
@@ -82,9 +88,37 @@ void sh_remote_weight_put(struct sh_rpc_weight *out, const struct sh_remote_weig
 /* End the DATA connection; accepts NULL. */
 void sh_remote_data_close(struct sh_remote_data *d);
 
-/* ---- stations (remote_station.c) ------------------------------------------------------------*/
+/* ---- stations (remote_station.c, remote_output.c)
+ * ------------------------------------------------------------*/
 
-struct sh_remote_slot; /* a step on its way */
+/* A step on its way, from its announcement until its output is released.  Memory grows to what the
+ * steps ask for and is then used again. */
+struct sh_remote_slot {
+    uint64_t number;
+    bool used, released;
+    bool is_out;     /* its output was given to the sink */
+    bool has_result; /* RESULT came, logits may still follow */
+    int32_t n_rows;
+    int32_t rows_sent; /* input rows that went to the worker */
+    int32_t rows_here; /* hidden rows that came */
+    float *hidden;     /* [rows_max][width_out], where rows come home */
+
+    struct sh_row_result *want; /* [wanted_max], what is asked for, then what came */
+    int32_t *top_k;             /* [wanted_max] */
+    int32_t n_want, n_logits;
+    struct sh_candidate *top; /* of all rows */
+    size_t top_cap;
+    float *logits; /* of all rows that want them */
+    size_t logits_cap;
+    int32_t logits_row; /* of these rows, the one that comes */
+    int32_t logits_at;  /* of that one, what is here */
+
+    enum shoal_status status;
+    struct shoal_error error;
+    bool here; /* it failed at this stage */
+    struct sh_station_timing timing[SH_STATION_TIMINGS_MAX];
+    int n_timings;
+};
 
 struct sh_remote_station {
     struct sh_station_head head;
@@ -102,37 +136,57 @@ struct sh_remote_station {
     struct sh_rpc_handle link;      /* of this worker's end, that writes; generation 0: none */
     struct sh_rpc_handle link_from; /* the end that reads, from the stage before */
 
-    struct sh_mutex lock; /* everything below */
-    struct sh_cond calm;  /* no call of the sink is under way */
-    bool calling, closing, told_lost;
-    uint64_t epoch;
-    uint64_t next;               /* step that is to be announced */
-    uint64_t out;                /* step whose output is to come */
-    uint64_t oldest;             /* not released */
-    uint64_t hash;               /* over the epoch's steps */
-    struct sh_remote_slot *slot; /* [n_slots], by number */
-    struct sh_station_stats stats;
+    /* Of whoever announces and resets. */
+    uint64_t hash;  /* over the epoch's steps */
     uint8_t *frame; /* a STEP's bytes, for the hash */
     size_t frame_bytes;
     struct sh_arena arena; /* a STEP's lists */
 
-    /* Of the reader's thread alone. */
-    struct sh_station_timing timing[SH_STATION_TIMINGS_MAX];
+    atomic_ullong held; /* = oldest, for the worker's ack */
+
+    struct sh_mutex lock; /* everything below */
+    struct sh_cond calm;  /* nothing that came is being handled */
+    bool busy, closing, told_lost;
+    uint64_t epoch;
+    uint64_t next;               /* step that is to be announced */
+    uint64_t out;                /* step whose output is to come */
+    uint64_t oldest;             /* not released */
+    struct sh_remote_slot *slot; /* [n_slots], by number */
+    struct sh_station_stats stats;
 };
 
 /* The station as one of a worker, NULL if it is none. */
 struct sh_remote_station *sh_remote_station_of(struct sh_station *s);
+/* With all its memory, but not yet known to the worker: `handle` is to be set, and the station to
+ * be listed.  Destroy is for one that never was. */
 SHOAL_NODISCARD enum shoal_status sh_remote_station_create(struct sh_remote_station **out,
                                                            struct sh_remote *r,
                                                            const struct sh_remote_stage_desc *desc,
-                                                           struct sh_rpc_handle handle,
                                                            struct shoal_error *err);
-/* What came for a station.  A failure is the worker's lie, and ends the connection. */
+void sh_remote_station_destroy(struct sh_remote_station *s); /* accepts NULL */
+/* The slot of a step; its number says whether it is that step's now. */
+static inline struct sh_remote_slot *sh_remote_slot(struct sh_remote_station *s, uint64_t number)
+{
+    return &s->slot[number % (uint64_t)s->n_slots];
+}
+/* Under the station's lock: forget what is released. */
+void sh_remote_station_advance(struct sh_remote_station *s);
+/* What came for a station, from the thread that reads.  A failure is the worker's lie, and ends
+ * the connection. */
 SHOAL_NODISCARD enum shoal_status sh_remote_station_message(struct sh_remote_station *s,
                                                             const struct sh_rpc_incoming *m,
                                                             struct shoal_error *err);
 void sh_remote_station_lost(struct sh_remote_station *s, enum shoal_status st,
                             const struct shoal_error *why);
+
+/* ---- stages (remote_session.c) --------------------------------------------------------------*/
+
+/* Hidden rows of the station go to the host in this format, from the next step on. */
+SHOAL_NODISCARD enum shoal_status sh_remote_route_home(struct sh_remote_station *s,
+                                                       enum sh_rpc_format format,
+                                                       struct shoal_error *err);
+/* Take the stage off the worker. */
+void sh_remote_stage_drop(struct sh_remote_station *s);
 
 /* ---- links (remote_link.c) ------------------------------------------------------------------*/
 
