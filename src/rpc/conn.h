@@ -121,6 +121,19 @@ struct sh_rpc_ask {
 SHOAL_NODISCARD enum shoal_status sh_rpc_conn_ask(struct sh_rpc_conn *c, struct sh_rpc_ask *ask,
                                                   struct shoal_error *err);
 
+/* The same in two halves, for several questions under way: `ask`, its answer and arena (of each its
+ * own) stay until its end. */
+struct sh_rpc_asked; /* opaque */
+SHOAL_NODISCARD enum shoal_status sh_rpc_conn_ask_begin(struct sh_rpc_conn *c,
+                                                        struct sh_rpc_ask *ask,
+                                                        struct sh_rpc_asked **out,
+                                                        struct shoal_error *err);
+/* Is the answer there, or lost, within this time? */
+bool sh_rpc_conn_ask_wait(struct sh_rpc_conn *c, struct sh_rpc_asked *a, int64_t timeout_ns);
+/* How it went; a question without an answer is given up (ERR_CANCELLED).  NULL is OK. */
+SHOAL_NODISCARD enum shoal_status sh_rpc_conn_ask_end(struct sh_rpc_conn *c, struct sh_rpc_asked *a,
+                                                      struct shoal_error *err);
+
 /* ---- receiving ------------------------------------------------------------------------------*/
 
 struct sh_rpc_incoming {

@@ -1,6 +1,6 @@
 /* rpc/conn_ask.c - requests and who waits for their answers.
  *
- * A waiter lives on the stack of who asks, in a list under the lock.  While run() decodes an answer
+ * A waiter belongs to who asks, in a list under the lock.  While run() decodes an answer
  * into it, or calls its progress, it is `taken` and its owner stays, whatever the time.  A request
  * whose time ran out is remembered, because its answer may still come and is nobody's fault.
  */
@@ -87,30 +87,42 @@ static bool abandon(struct sh_conn_asks *a, const struct sh_conn_waiter *w)
     return true;
 }
 
-static enum shoal_status await(struct sh_rpc_conn *c, struct sh_conn_waiter *w,
-                               struct shoal_error *err)
+/* Under the lock: until the answer is there or will never be; false when the time ran out first. */
+static bool wait_for(struct sh_rpc_conn *c, struct sh_conn_waiter *w, int64_t timeout_ns)
 {
     struct sh_conn_asks *a = &c->ask;
     const struct sh_clock *clock = c->stream->clock;
-    int64_t end = sh_deadline_in(clock, w->ask->timeout_ns);
-    bool remembered = true;
-    enum shoal_status st;
+    int64_t end = sh_deadline_in(clock, timeout_ns);
 
-    sh_mutex_lock(&a->lock);
     for (;;) {
         int64_t left;
-        if (w->moved) end = sh_deadline_in(clock, w->ask->timeout_ns);
+        if (w->moved) end = sh_deadline_in(clock, timeout_ns);
         w->moved = false;
         left = end == SH_NO_DEADLINE ? end : end - sh_now_ns(clock);
         if (w->done || (!w->taken && (a->over || left <= 0))) break;
         (void)sh_cond_wait(&w->changed, &a->lock, w->taken ? SH_NO_DEADLINE : left);
     }
+    return w->done || a->over;
+}
+
+/* Take the waiter out of the list.  One whose answer is not there has waited in vain, which is
+ * `st`.
+ */
+static enum shoal_status dismiss(struct sh_rpc_conn *c, struct sh_conn_waiter *w,
+                                 enum shoal_status st, struct shoal_error *err)
+{
+    struct sh_conn_asks *a = &c->ask;
+    bool remembered = true;
+
+    sh_mutex_lock(&a->lock);
+    while (w->taken)
+        (void)sh_cond_wait(&w->changed, &a->lock, SH_NO_DEADLINE);
     if (w->done) {
         st = w->st;
     } else if (a->over) {
         st = ended(a, err);
     } else {
-        st = sh_fail(err, SHOAL_ERR_TIMEOUT, "%s does not answer %s", c->stream->peer,
+        st = sh_fail(err, st, "%s does not answer %s", c->stream->peer,
                      sh_rpc_info(w->ask->type)->name);
         sh_error_set_peer(err, c->stream->peer);
         remembered = abandon(a, w);
@@ -124,12 +136,11 @@ static enum shoal_status await(struct sh_rpc_conn *c, struct sh_conn_waiter *w,
     return st;
 }
 
-enum shoal_status sh_rpc_conn_ask(struct sh_rpc_conn *c, struct sh_rpc_ask *ask,
-                                  struct shoal_error *err)
+static enum shoal_status begin(struct sh_rpc_conn *c, struct sh_conn_waiter *w,
+                               struct shoal_error *err)
 {
+    struct sh_rpc_ask *ask = w->ask;
     const struct sh_rpc_info *info = sh_rpc_info(ask->type);
-    struct shoal_error own = SHOAL_ERROR_INIT;
-    struct sh_conn_waiter w = {.ask = ask, .err = err ? err : &own};
     enum shoal_status st;
 
     ask->need = ask->free = 0;
@@ -137,24 +148,88 @@ enum shoal_status sh_rpc_conn_ask(struct sh_rpc_conn *c, struct sh_rpc_ask *ask,
         return sh_fail(err, SHOAL_ERR_ARG, "rpc: message %u is no question of this end",
                        (unsigned)ask->type);
     }
-    w.answer = info->answer;
+    w->answer = info->answer;
     st = sh_conn_check_type(&c->peer, ask->type, err);
     if (!st) st = sh_conn_check_values(&c->peer, ask->type, ask->msg, err);
+    if (!st) st = enter(&c->ask, w, err);
     if (st) return st;
-    sh_cond_init(&w.changed);
-    st = enter(&c->ask, &w, w.err);
-    if (st) goto done;
-    st = sh_conn_put(c, ask->type, w.request, ask->msg, w.err);
-    if (st) {
-        sh_mutex_lock(&c->ask.lock);
-        leave(&c->ask, &w);
-        sh_mutex_unlock(&c->ask.lock);
-        goto done;
-    }
-    st = await(c, &w, w.err);
+    st = sh_conn_put(c, ask->type, w->request, ask->msg, err);
+    if (!st) return SHOAL_OK;
+    sh_mutex_lock(&c->ask.lock);
+    while (w->taken) // by an answer to what was never asked
+        (void)sh_cond_wait(&w->changed, &c->ask.lock, SH_NO_DEADLINE);
+    leave(&c->ask, w);
+    sh_mutex_unlock(&c->ask.lock);
+    return st;
+}
 
-done:
+enum shoal_status sh_rpc_conn_ask(struct sh_rpc_conn *c, struct sh_rpc_ask *ask,
+                                  struct shoal_error *err)
+{
+    struct shoal_error own = SHOAL_ERROR_INIT;
+    struct sh_conn_waiter w = {.ask = ask, .err = err ? err : &own};
+    enum shoal_status st;
+
+    sh_cond_init(&w.changed);
+    st = begin(c, &w, w.err);
+    if (!st) {
+        sh_mutex_lock(&c->ask.lock);
+        (void)wait_for(c, &w, ask->timeout_ns);
+        sh_mutex_unlock(&c->ask.lock);
+        st = dismiss(c, &w, SHOAL_ERR_TIMEOUT, w.err);
+    }
     sh_cond_release(&w.changed);
+    return st;
+}
+
+/* ---- in two halves ---------------------------------------------------------------------------*/
+
+struct sh_rpc_asked {
+    struct sh_conn_waiter waiter;
+    struct shoal_error err;
+};
+
+enum shoal_status sh_rpc_conn_ask_begin(struct sh_rpc_conn *c, struct sh_rpc_ask *ask,
+                                        struct sh_rpc_asked **out, struct shoal_error *err)
+{
+    struct sh_rpc_asked *a = sh_calloc(1, sizeof *a);
+    enum shoal_status st;
+
+    *out = NULL;
+    if (!a) return sh_fail(err, SHOAL_ERR_NOMEM, "rpc: no memory for a question");
+    a->waiter.ask = ask;
+    a->waiter.err = &a->err;
+    sh_cond_init(&a->waiter.changed);
+    st = begin(c, &a->waiter, err);
+    if (st) {
+        sh_cond_release(&a->waiter.changed);
+        sh_free(a);
+        return st;
+    }
+    *out = a;
+    return SHOAL_OK;
+}
+
+bool sh_rpc_conn_ask_wait(struct sh_rpc_conn *c, struct sh_rpc_asked *a, int64_t timeout_ns)
+{
+    bool is_there;
+
+    sh_mutex_lock(&c->ask.lock);
+    is_there = wait_for(c, &a->waiter, timeout_ns);
+    sh_mutex_unlock(&c->ask.lock);
+    return is_there;
+}
+
+enum shoal_status sh_rpc_conn_ask_end(struct sh_rpc_conn *c, struct sh_rpc_asked *a,
+                                      struct shoal_error *err)
+{
+    enum shoal_status st;
+
+    if (!a) return SHOAL_OK;
+    st = dismiss(c, &a->waiter, SHOAL_ERR_CANCELLED, &a->err);
+    if (st && err) *err = a->err;
+    sh_cond_release(&a->waiter.changed);
+    sh_free(a);
     return st;
 }
 
