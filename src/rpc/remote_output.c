@@ -22,6 +22,7 @@
 
 #include "base/cursor.h"
 #include "rpc/rows.h"
+#include "rpc/step_wire.h"
 
 SHOAL_PRINTF(4, 5)
 static enum shoal_status lie(const struct sh_remote_station *s, uint64_t number,
@@ -66,15 +67,13 @@ static enum shoal_status take_timings(struct sh_remote_station *s, struct sh_rem
                                       const struct sh_rpc_timing *t, uint32_t n,
                                       struct shoal_error *err)
 {
-    slot->n_timings = 0;
-    for (uint32_t i = 0; i < n && i < SH_STATION_TIMINGS_MAX; i++) {
+    if (n > SH_STATION_TIMINGS_MAX) n = SH_STATION_TIMINGS_MAX;
+    sh_step_wire_timings_to(t, n, slot->timing);
+    slot->n_timings = (int)n;
+    for (uint32_t i = 0; i < n; i++) {
         if (t[i].stage >= SH_REMOTE_STAGES_MAX) {
             return lie(s, slot->number, err, "timing of stage %u", (unsigned)t[i].stage);
         }
-        slot->timing[slot->n_timings++] = (struct sh_station_timing){.stage = t[i].stage,
-                                                                     .wait_us = t[i].wait_us,
-                                                                     .queue_us = t[i].queue_us,
-                                                                     .compute_us = t[i].compute_us};
         if (t[i].stage != (uint32_t)s->index) continue;
         s->stats.wait_ns += (int64_t)t[i].wait_us * 1000;
         s->stats.queue_ns += (int64_t)t[i].queue_us * 1000;

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "rpc/step_wire.h"
 
 #define CLAIMS_MAX 64
 #define DROP_NS (2 * SH_SECOND)
@@ -66,13 +67,14 @@ enum shoal_status sh_remote_session(struct sh_remote *r, const char *name,
 
 struct put { /* what a STAGE_PUT points to */
     struct sh_rpc_stage_put msg;
-    struct sh_rpc_group groups[SH_GROUPS_MAX];
+    struct sh_arena arena;
     struct sh_rpc_weight *weights;
     uint8_t *graph, *rotate;
 };
 
 static void put_release(struct put *p)
 {
+    sh_arena_release(&p->arena);
     sh_free(p->weights);
     sh_free(p->graph);
     sh_free(p->rotate);
@@ -94,43 +96,26 @@ static enum shoal_status encode_graph(uint8_t **out, struct sh_rpc_bytes *bytes,
     return st;
 }
 
-static void put_limits(struct put *p, const struct sh_remote_stage_desc *d)
+static enum shoal_status put_fill(struct put *p, const struct sh_remote_stage_desc *d,
+                                  struct shoal_error *err)
 {
-    const struct sh_step_limits *l = &d->limits;
+    enum shoal_status st;
 
     p->msg = (struct sh_rpc_stage_put){.device = (uint32_t)d->device,
                                        .index = (uint32_t)d->index,
                                        .first = d->first,
                                        .last = d->last,
                                        .n_slots = (uint32_t)d->n_slots,
-                                       .n_seqs = l->n_seqs,
-                                       .n_positions = l->n_positions,
-                                       .rows_max = l->rows_max,
-                                       .wanted_max = l->wanted_max,
-                                       .n_states = l->n_states,
-                                       .n_shards = 1,
-                                       .groups = p->groups,
-                                       .n_groups = (uint32_t)d->n_groups};
-    for (int g = 0; g < d->n_groups; g++) {
-        p->groups[g] = (struct sh_rpc_group){.kind = (uint32_t)d->groups[g].kind,
-                                             .window = d->groups[g].window,
-                                             .pages = l->pages[g]};
-    }
-}
-
-static enum shoal_status put_fill(struct put *p, const struct sh_remote_stage_desc *d,
-                                  struct shoal_error *err)
-{
-    enum shoal_status st;
-
-    put_limits(p, d);
+                                       .n_shards = 1};
+    st = sh_step_wire_limits_from(&d->limits, d->groups, d->n_groups, &p->arena, &p->msg, err);
+    if (st) return st;
     p->weights = sh_calloc(d->n_weights ? d->n_weights : 1, sizeof *p->weights);
     if (!p->weights || d->n_weights > UINT32_MAX) {
         return sh_fail(err, SHOAL_ERR_NOMEM, "no memory for the names of %zu weights",
                        d->n_weights);
     }
     for (size_t i = 0; i < d->n_weights; i++)
-        sh_remote_weight_put(&p->weights[i], &d->weights[i]);
+        sh_step_wire_weight_from(d->weights[i].name, &d->weights[i].weight, &p->weights[i]);
     p->msg.weights = p->weights;
     p->msg.n_weights = (uint32_t)d->n_weights;
     st = encode_graph(&p->graph, &p->msg.graph, d->graph, err);
@@ -226,7 +211,7 @@ enum shoal_status sh_remote_stage(struct sh_remote *r, const struct sh_remote_st
                                   struct sh_station **out, struct sh_stage_memory *memory,
                                   struct shoal_error *err)
 {
-    struct put put = {.weights = NULL};
+    struct put put = {.arena = SH_ARENA_INIT};
     struct sh_remote_station *s = NULL;
     struct sh_rpc_stage_ready ready = {.weights = 0};
     enum shoal_status st = check_desc(r, desc, err);
