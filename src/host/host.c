@@ -13,6 +13,7 @@
 #include "ggmlrpc/device.h"
 #include "host/pipeline.h"
 #include "host/plan.h"
+#include "stage/runner.h"
 
 enum { ROWS_DEFAULT = 512, WANTED_MAX = 64, STATES = 16 };
 #define LOGITS_BYTES_MAX ((size_t)64 << 20) /* kept logits of one step */
@@ -305,11 +306,31 @@ static enum shoal_status load_all(struct sh_host *h, const struct sh_host_option
     return st;
 }
 
+// The station of stage `i`, which moves into it.
+static enum shoal_status make_station(struct sh_host *h, int i, struct load *l,
+                                      const struct sh_stage_desc *d, struct shoal_error *err)
+{
+    const struct sh_runner_options o = {.stage = l->stage,
+                                        .index = i,
+                                        .first = i == 0,
+                                        .width_in = h->info.width,
+                                        .n_slots = l->n_slots,
+                                        .limits = d->limits,
+                                        .sink = sh_pipeline_sink(h->pipeline, i)};
+    struct sh_station *s;
+    enum shoal_status st;
+
+    l->stage = NULL;
+    st = sh_runner_create(&s, &o, err);
+    if (!st) sh_pipeline_take(h->pipeline, i, s);
+    return st;
+}
+
 static enum shoal_status make_pipeline(struct sh_host *h, struct load *l, struct shoal_error *err)
 {
-    struct sh_stage *stages[SH_HOST_DEVICES_MAX];
     struct sh_stage_desc d = {0};
     struct sh_pipeline_info info;
+    enum shoal_status st;
 
     describe(h, &l[0], &d);
     info = (struct sh_pipeline_info){.n_vocab = (int32_t)h->info.n_vocab,
@@ -318,11 +339,12 @@ static enum shoal_status make_pipeline(struct sh_host *h, struct load *l, struct
                                      .n_groups = d.n_groups,
                                      .in_flight_max = h->plan.n + 1};
     memcpy(info.groups, d.groups, sizeof info.groups);
-    for (int i = 0; i < h->plan.n; i++) {
-        stages[i] = l[i].stage;
-        l[i].stage = NULL; // moved into the pipeline
-    }
-    return sh_pipeline_create(&h->pipeline, stages, h->plan.n, &info, err);
+    // Devices have time limits of their own.
+    st = sh_pipeline_create(&h->pipeline, h->plan.n, &info, SH_NO_DEADLINE, err);
+    for (int i = 0; i < h->plan.n && !st; i++)
+        st = make_station(h, i, &l[i], &d, err);
+    if (!st) st = sh_pipeline_start(h->pipeline, err);
+    return st;
 }
 
 enum shoal_status sh_host_open(struct sh_host **out, const struct sh_host_options *o,

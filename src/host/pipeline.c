@@ -1,307 +1,369 @@
 /* host/pipeline.c - see host/pipeline.h.
  *
- * Jobs live in a ring indexed by step number.  A stage's thread takes the jobs in order as the
- * stage before passes them on, submits all that are ready before it waits for a result, and
- * collects the results in order.  All hand-overs happen under one mutex; computing and waiting
- * happen outside.
+ * Jobs live in a ring indexed by job number, which counts over all epochs.  A job is done when the
+ * last station said its output, and the pipeline is done with the outputs of all others that come
+ * here.  The caller announces; everything else happens in the stations' sinks.
+ *
+ * A sink may be called while its step is still being announced to later stations: it waits for
+ * that, so that a station hears of a step before its rows.
  */
 #include "host/pipeline.h"
 
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/thread.h"
-#include "host/job.h"
 
 struct pipeline;
 
-struct worker { /* one stage's thread */
+struct seat { /* a station's place */
     struct pipeline *p;
     int index;
-    struct sh_stage *stage;
-    struct sh_thread thread;
-    uint64_t submitted, collected; /* job numbers; its own */
+    struct sh_station *station;
+    bool joined;
+    struct sh_pipeline_stats stats; /* what is counted here */
+};
+
+struct job {
+    uint64_t number; /* of the step, in its epoch */
+    bool used;       /* between submit and release */
+    bool announced;  /* to all stations */
+    uint64_t open;   /* bit i: station i's output is still to come or being handed on */
+    uint64_t here;   /* bit i: the output of station i comes here: released as it is handed on */
+    bool held;       /* the last station's output, until the caller is done with it */
+    enum shoal_status status;
+    struct shoal_error error;
+    const struct sh_row_result *results;
+    int32_t n_results;
+    int64_t submit_ns;
+    struct sh_station_timing timings[SH_STATION_TIMINGS_MAX];
+    int n_timings;
 };
 
 struct pipeline {
     struct sh_pipeline_head head;
     struct sh_pipeline_info info;
+    int64_t deadline_ns;
     int n_stages;
-    struct worker worker[SH_PIPELINE_STAGES_MAX];
-    struct sh_mutex lock; /* everything below */
+    struct seat seat[SH_PIPELINE_STAGES_MAX];
+    struct sh_mutex lock; /* everything below, and the seats' joined and stats */
     struct sh_cond changed;
-    struct sh_job *jobs; /* [in_flight_max] */
-    uint64_t next;       /* number of the next job, counted over all epochs */
-    uint64_t oldest;     /* not yet given out */
-    uint64_t base;       /* job number of step 0 of this epoch */
-    uint64_t cancel_below;
+    struct job *jobs; /* [in_flight_max] */
+    uint64_t next;    /* number of the next job, counted over all epochs */
+    uint64_t oldest;  /* not yet given out */
+    uint64_t base;    /* job number of step 0 of this epoch */
+    uint64_t epoch;
+    int n_cancelling;
     enum shoal_status broken;
     struct shoal_error why;
-    bool stop;
 };
 
-static struct sh_job *job_at(struct pipeline *p, uint64_t number)
+static struct pipeline *from(struct sh_pipeline *p)
+{
+    return (struct pipeline *)(void *)p;
+}
+
+static struct job *job_at(struct pipeline *p, uint64_t number)
 {
     return &p->jobs[number % (uint64_t)p->info.in_flight_max];
 }
 
-/* ---- a stage's thread ----------------------------------------------------------------------- */
-
-static bool ready(struct pipeline *p, const struct worker *w, uint64_t number)
+static uint64_t bit(int i)
 {
-    const struct sh_job *j = job_at(p, number);
-
-    return number < p->next && number >= p->oldest && j->used && j->at == w->index;
+    return UINT64_C(1) << i;
 }
 
-// Is the failure one that this stage cannot come back from?
-static bool breaks(enum shoal_status st)
+/* ---- what stations say ---------------------------------------------------------------------- */
+
+// The job of an output, NULL where it is over already.
+static struct job *find(struct pipeline *p, const struct sh_station_output *o)
 {
-    return st == SHOAL_ERR_PEER || st == SHOAL_ERR_TIMEOUT || st == SHOAL_ERR_IO;
+    struct job *j = job_at(p, p->base + o->number);
+
+    if (o->epoch != p->epoch || o->number >= p->next - p->base) return NULL;
+    return j->used && j->number == o->number ? j : NULL;
 }
 
-// Under the lock: the job leaves this stage with `st`.
-static void pass_on(struct worker *w, struct sh_job *j, enum shoal_status st,
-                    const struct shoal_error *err)
+static void note_failure(struct job *j, const struct sh_station_output *o)
 {
-    struct pipeline *p = w->p;
+    if (!o->status || j->status) return;
+    j->status = o->status;
+    j->error = (struct shoal_error)SHOAL_ERROR_INIT;
+    if (o->error) j->error = *o->error;
+}
 
-    if (st && !j->status) {
-        j->status = st;
-        j->error = *err;
+static int64_t ns(uint32_t us)
+{
+    return (int64_t)us * 1000;
+}
+
+// Where the time of a step went, as pipeline.h says.
+static void count_times(struct pipeline *p, const struct job *j)
+{
+    int64_t rest = sh_now_ns(&sh_clock_system) - j->submit_ns, end = 0;
+
+    for (int i = 0; i < j->n_timings; i++) {
+        const struct sh_station_timing *t = &j->timings[i];
+        struct seat *s = t->stage < (uint32_t)p->n_stages ? &p->seat[t->stage] : NULL;
+        const int64_t wire = i > 0 && ns(t->wait_us) > end ? ns(t->wait_us) - end : 0;
+        if (!s) continue;
+        s->stats.steps++;
+        s->stats.compute_ns += ns(t->compute_us);
+        s->stats.queue_ns += ns(t->queue_us);
+        s->stats.wire_ns += wire;
+        rest -= wire + ns(t->queue_us) + ns(t->compute_us);
+        end = ns(t->wait_us) + ns(t->queue_us) + ns(t->compute_us);
     }
-    if (breaks(st) && !p->broken) {
+    if (rest > 0) p->seat[p->n_stages - 1].stats.wire_ns += rest;
+}
+
+static void take_last(struct pipeline *p, struct job *j, const struct sh_station_output *o)
+{
+    j->held = true;
+    if (o->status) return;
+    j->results = o->results;
+    j->n_results = o->n_results;
+    for (int i = 0; i < o->n_timings && i < SH_STATION_TIMINGS_MAX; i++)
+        j->timings[j->n_timings++] = o->timings[i];
+    count_times(p, j);
+}
+
+// Rows, or that none will come, for the station behind.
+static void hand_on(struct seat *s, const struct sh_station_output *o, struct shoal_error *err,
+                    enum shoal_status *st)
+{
+    struct sh_station *behind = s->p->seat[s->index + 1].station;
+
+    if (o->status) {
+        sh_station_pass(behind, o->number, o->status, o->error);
+        return;
+    }
+    *st =
+        sh_station_rows(behind, o->number, 0, o->n_rows, o->hidden, o->timings, o->n_timings, err);
+    if (*st) sh_station_pass(behind, o->number, *st, err);
+}
+
+static void on_output(void *self, const struct sh_station_output *o)
+{
+    struct seat *s = self;
+    struct pipeline *p = s->p;
+    const bool last = s->index == p->n_stages - 1;
+    struct shoal_error err = SHOAL_ERROR_INIT;
+    enum shoal_status st = SHOAL_OK;
+    struct job *j;
+    bool on = false, release;
+
+    sh_mutex_lock(&p->lock);
+    j = find(p, o);
+    while (j && !j->announced && !p->broken)
+        (void)sh_cond_wait(&p->changed, &p->lock, INT64_MAX);
+    if (j) note_failure(j, o);
+    if (j && last) take_last(p, j, o);
+    on = j && !last && !p->broken && (!s->joined || o->hidden);
+    release = !j || (!last && (j->here & bit(s->index)));
+    sh_mutex_unlock(&p->lock);
+
+    if (on) hand_on(s, o, &err, &st);
+    if (release) sh_station_release(s->station, o->number);
+
+    sh_mutex_lock(&p->lock);
+    if (j && st && !j->status) {
+        j->status = st;
+        j->error = err;
+    }
+    if (j) j->open &= ~bit(s->index);
+    sh_cond_broadcast(&p->changed);
+    sh_mutex_unlock(&p->lock);
+}
+
+static void on_lost(void *self, enum shoal_status st, const struct shoal_error *err)
+{
+    const struct seat *s = self;
+    struct pipeline *p = s->p;
+
+    sh_mutex_lock(&p->lock);
+    if (!p->broken) {
         p->broken = st;
         p->why = *err;
     }
-    j->at++;
     sh_cond_broadcast(&p->changed);
-}
-
-static void release_hidden(struct worker *w, struct sh_job *j)
-{
-    const int before = w->index - 1;
-
-    if (before < 0 || !j->held[before]) return;
-    j->held[before] = false;
-    sh_stage_release_output(w->p->worker[before].stage, &j->out[before]);
-}
-
-// Start a job, or pass over it.  True: it was submitted and its result is to be collected.
-static bool start(struct worker *w, struct sh_job *j, bool skip, struct shoal_error *err,
-                  enum shoal_status *st)
-{
-    const float *hidden = w->index > 0 ? j->out[w->index - 1].hidden : NULL;
-
-    if (skip) {
-        *st = w->p->broken ? SHOAL_OK : sh_stage_skip(w->stage, &j->step, err);
-        return false;
-    }
-    *st = sh_stage_submit(w->stage, &j->step, hidden, err);
-    return *st == SHOAL_OK;
-}
-
-static void collect(struct worker *w)
-{
-    struct pipeline *p = w->p;
-    struct sh_job *j = job_at(p, w->collected);
-    struct shoal_error err = SHOAL_ERROR_INIT;
-    enum shoal_status st = sh_stage_result(w->stage, SH_NO_DEADLINE, &j->out[w->index], &err);
-
-    sh_mutex_lock(&p->lock);
-    j->held[w->index] = st == SHOAL_OK;
-    release_hidden(w, j);
-    w->collected++;
-    pass_on(w, j, st, &err);
     sh_mutex_unlock(&p->lock);
-}
-
-// Wait for something to do.  False: stop.
-static bool next_action(struct worker *w, bool *submit, bool *skip)
-{
-    struct pipeline *p = w->p;
-    bool stop;
-
-    sh_mutex_lock(&p->lock);
-    for (;;) {
-        const bool here = ready(p, w, w->submitted);
-        const struct sh_job *j = job_at(p, w->submitted);
-        stop = p->stop;
-        *skip = here && (j->status || p->broken || w->submitted < p->cancel_below);
-        // What is passed over must find the stage idle.
-        *submit = here && !(*skip && w->submitted > w->collected);
-        if (stop || *submit || w->submitted > w->collected) break;
-        sh_cond_wait(&p->changed, &p->lock, INT64_MAX);
-    }
-    sh_mutex_unlock(&p->lock);
-    return !stop;
-}
-
-// A cancel that came while the step was on its way into the stage did not find it there.
-static void stop_if_cancelled(struct worker *w, const struct sh_job *j)
-{
-    struct pipeline *p = w->p;
-    bool cancelled;
-
-    sh_mutex_lock(&p->lock);
-    cancelled = w->submitted < p->cancel_below;
-    sh_mutex_unlock(&p->lock);
-    if (cancelled) sh_stage_cancel(w->stage, j->step.number);
-}
-
-static void submit_one(struct worker *w, bool skip)
-{
-    struct pipeline *p = w->p;
-    struct sh_job *j = job_at(p, w->submitted);
-    struct shoal_error err = SHOAL_ERROR_INIT;
-    enum shoal_status st = SHOAL_OK;
-
-    if (start(w, j, skip, &err, &st)) {
-        stop_if_cancelled(w, j);
-        w->submitted++;
-        return;
-    }
-    sh_mutex_lock(&p->lock);
-    if (!st && !j->status && p->broken) {
-        st = p->broken;
-        err = p->why;
-    } else if (!st && !j->status) {
-        st = sh_fail(&err, SHOAL_ERR_CANCELLED, "pipeline: the step was cancelled");
-    }
-    release_hidden(w, j);
-    w->submitted++;
-    w->collected++;
-    pass_on(w, j, st, &err);
-    sh_mutex_unlock(&p->lock);
-}
-
-static void *run(void *arg)
-{
-    struct worker *w = arg;
-    bool submit, skip;
-
-    while (next_action(w, &submit, &skip)) {
-        if (submit) {
-            submit_one(w, skip);
-        } else {
-            collect(w);
-        }
-    }
-    return NULL;
 }
 
 /* ---- the pool's interface ------------------------------------------------------------------- */
 
 static void pipeline_info(struct sh_pipeline *sp, struct sh_pipeline_info *out)
 {
-    *out = ((struct pipeline *)(void *)sp)->info;
+    *out = from(sp)->info;
+}
+
+static enum shoal_status can_submit(struct pipeline *p, const struct sh_step *step,
+                                    struct shoal_error *err)
+{
+    if (p->broken) {
+        if (err) *err = p->why;
+        return p->broken;
+    }
+    if (job_at(p, p->next)->used) { // in flight, or its result is still held
+        return sh_fail(err, SHOAL_ERR_STATE, "pipeline: %d steps are in flight already",
+                       p->info.in_flight_max);
+    }
+    if (step->number != p->next - p->base) {
+        return sh_fail(err, SHOAL_ERR_STATE, "pipeline: step %llu comes when step %llu is due",
+                       (unsigned long long)step->number, (unsigned long long)(p->next - p->base));
+    }
+    return sh_step_check(step, &p->info.limits, err);
+}
+
+static void open_job(struct pipeline *p, struct job *j, uint64_t number)
+{
+    j->number = number;
+    j->used = true;
+    j->announced = false;
+    j->open = j->here = 0;
+    j->held = false;
+    j->status = SHOAL_OK;
+    j->results = NULL;
+    j->n_results = j->n_timings = 0;
+    j->submit_ns = sh_now_ns(&sh_clock_system);
+    for (int i = 0; i < p->n_stages; i++)
+        if (!p->seat[i].joined || i == p->n_stages - 1) j->here |= bit(i);
+    j->open = j->here;
+    p->next++;
 }
 
 static enum shoal_status pipeline_submit(struct sh_pipeline *sp, const struct sh_step *step,
                                          struct shoal_error *err)
 {
-    struct pipeline *p = (struct pipeline *)(void *)sp;
-    struct sh_job *j;
-    enum shoal_status st = SHOAL_OK;
+    struct pipeline *p = from(sp);
+    struct shoal_error why = SHOAL_ERROR_INIT;
+    struct sh_step copy = *step;
+    struct job *j = NULL;
+    enum shoal_status st;
+    int told = 0;
 
     sh_mutex_lock(&p->lock);
-    if (p->broken) {
-        st = p->broken;
-        if (err) *err = p->why;
-    } else if (job_at(p, p->next)->used) { // in flight, or its result is still held
-        st = sh_fail(err, SHOAL_ERR_STATE, "pipeline: %d steps are in flight already",
-                     p->info.in_flight_max);
-    } else if (step->number != p->next - p->base) {
-        st = sh_fail(err, SHOAL_ERR_STATE, "pipeline: step %llu comes when step %llu is due",
-                     (unsigned long long)step->number, (unsigned long long)(p->next - p->base));
+    st = can_submit(p, step, err);
+    if (!st) {
+        j = job_at(p, p->next);
+        open_job(p, j, step->number);
+        copy.epoch = p->epoch;
     }
     sh_mutex_unlock(&p->lock);
     if (st) return st;
-    st = sh_step_check(step, &p->info.limits, err);
-    if (st) return st;
-    j = job_at(p, p->next); // free: only submit touches it
-    st = sh_job_fill(j, step, p->info.width, err);
-    if (st) return st;
+    for (; told < p->n_stages && !st; told++)
+        st = sh_station_announce(p->seat[told].station, &copy, p->deadline_ns, &why);
     sh_mutex_lock(&p->lock);
-    j->at = 0;
-    j->used = true;
-    j->status = SHOAL_OK;
-    p->next++;
+    j->announced = true;
+    if (st && told == 1) { // nobody knows of it
+        j->used = false;
+        p->next--;
+    } else if (st && !p->broken) {
+        p->broken = st;
+        p->why = why;
+    }
+    if (st && err) *err = p->broken ? p->why : why;
+    if (st && p->broken) st = p->broken;
     sh_cond_broadcast(&p->changed);
     sh_mutex_unlock(&p->lock);
+    return st;
+}
+
+// Under the lock: wait until the oldest job is done or the pipeline is broken.
+static enum shoal_status await(struct pipeline *p, int64_t timeout_ns, struct shoal_error *err)
+{
+    const int64_t until = sh_deadline_in(&sh_clock_system, timeout_ns);
+
+    if (p->oldest == p->next) {
+        return sh_fail(err, SHOAL_ERR_STATE, "pipeline: no step is in flight");
+    }
+    while (job_at(p, p->oldest)->open && !p->broken) {
+        const int64_t left =
+            until == SH_NO_DEADLINE ? INT64_MAX : until - sh_now_ns(&sh_clock_system);
+        if (left <= 0) return sh_fail(err, SHOAL_ERR_TIMEOUT, "pipeline: the step is not finished");
+        (void)sh_cond_wait(&p->changed, &p->lock, left);
+    }
     return SHOAL_OK;
+}
+
+// A job is over: what its stations still keep may go.  From the caller's thread only, so that no
+// sink ever calls a station before its own.
+static void release_all(struct pipeline *p, uint64_t number, uint64_t here, bool held)
+{
+    for (int i = 0; i < p->n_stages; i++) {
+        const bool last = i == p->n_stages - 1;
+        if (last ? held : !(here & bit(i))) sh_station_release(p->seat[i].station, number);
+    }
 }
 
 static enum shoal_status pipeline_result(struct sh_pipeline *sp, int64_t timeout_ns,
                                          struct sh_pipeline_result *out, struct shoal_error *err)
 {
-    struct pipeline *p = (struct pipeline *)(void *)sp;
-    const int64_t until = sh_deadline_in(&sh_clock_system, timeout_ns);
-    enum shoal_status st = SHOAL_OK;
-    struct sh_job *j = NULL;
+    struct pipeline *p = from(sp);
+    enum shoal_status st;
+    struct job *j = NULL;
 
     *out = (struct sh_pipeline_result){0};
     sh_mutex_lock(&p->lock);
-    if (p->oldest == p->next) {
-        st = sh_fail(err, SHOAL_ERR_STATE, "pipeline: no step is in flight");
+    st = await(p, timeout_ns, err);
+    if (st) goto done;
+    j = job_at(p, p->oldest++);
+    if (j->open && !j->status) { // broken before it was done
+        j->status = p->broken;
+        j->error = p->why;
     }
-    while (!st && job_at(p, p->oldest)->at < p->n_stages) {
-        const int64_t left =
-            until == SH_NO_DEADLINE ? INT64_MAX : until - sh_now_ns(&sh_clock_system);
-        if (left <= 0) {
-            st = sh_fail(err, SHOAL_ERR_TIMEOUT, "pipeline: the step is not finished");
-        } else {
-            sh_cond_wait(&p->changed, &p->lock, left);
-        }
-    }
-    if (!st) {
-        j = job_at(p, p->oldest);
-        st = out->status = j->status;
-        if (st && err) *err = j->error;
-        out->number = j->step.number;
-        if (!st) {
-            out->results = j->out[p->n_stages - 1].results;
-            out->n_results = j->out[p->n_stages - 1].n_results;
-        }
-        out->token = j;
-        p->oldest++;
-        if (st) j->used = false; // nothing to keep: the place is free at once
-    }
+    *out = (struct sh_pipeline_result){.number = j->number, .status = j->status, .token = j};
+    st = j->status;
+    if (st && err) *err = j->error;
+    if (st) goto done;
+    out->results = j->results;
+    out->n_results = j->n_results;
+    out->timings = j->timings;
+    out->n_timings = j->n_timings;
+
+done:
     sh_mutex_unlock(&p->lock);
+    if (st && j) { // nothing to keep: the place is free at once
+        release_all(p, j->number, j->here, j->held);
+        sh_mutex_lock(&p->lock);
+        j->used = false;
+        sh_mutex_unlock(&p->lock);
+    }
     return st;
 }
 
 static void pipeline_release(struct sh_pipeline *sp, const struct sh_pipeline_result *r)
 {
-    struct pipeline *p = (struct pipeline *)(void *)sp;
-    struct sh_job *j = r->token;
-    const int last = p->n_stages - 1;
+    struct pipeline *p = from(sp);
+    struct job *j = r->token;
 
     if (!j || r->status) return;
-    if (j->held[last]) sh_stage_release_output(p->worker[last].stage, &j->out[last]);
+    release_all(p, j->number, j->here, j->held);
     sh_mutex_lock(&p->lock);
-    j->held[last] = false;
     j->used = false;
     sh_mutex_unlock(&p->lock);
 }
 
 static void pipeline_cancel(struct sh_pipeline *sp)
 {
-    struct pipeline *p = (struct pipeline *)(void *)sp;
-    uint64_t first, end, base;
+    struct pipeline *p = from(sp);
+    uint64_t begin, end;
 
     sh_mutex_lock(&p->lock);
-    p->cancel_below = end = p->next;
-    first = p->oldest;
-    base = p->base;
+    begin = p->oldest - p->base;
+    end = p->next - p->base;
+    p->n_cancelling++;
     sh_mutex_unlock(&p->lock);
-    for (uint64_t n = first; n < end; n++)
-        for (int i = 0; i < p->n_stages; i++)
-            sh_stage_cancel(p->worker[i].stage, n - base);
+    for (int i = 0; i < p->n_stages && begin < end; i++)
+        if (p->seat[i].station) sh_station_cancel(p->seat[i].station, begin, end);
+    sh_mutex_lock(&p->lock);
+    p->n_cancelling--;
+    sh_cond_broadcast(&p->changed);
+    sh_mutex_unlock(&p->lock);
 }
 
 static enum shoal_status pipeline_state(struct sh_pipeline *sp, struct shoal_error *err)
 {
-    struct pipeline *p = (struct pipeline *)(void *)sp;
+    struct pipeline *p = from(sp);
     enum shoal_status st;
 
     sh_mutex_lock(&p->lock);
@@ -314,39 +376,43 @@ static enum shoal_status pipeline_state(struct sh_pipeline *sp, struct shoal_err
 static enum shoal_status pipeline_reset(struct sh_pipeline *sp, uint64_t epoch,
                                         struct shoal_error *err)
 {
-    struct pipeline *p = (struct pipeline *)(void *)sp;
-    enum shoal_status st = pipeline_state(sp, err);
+    struct pipeline *p = from(sp);
+    struct shoal_error why = SHOAL_ERROR_INIT;
+    enum shoal_status st = pipeline_state(sp, err), one = SHOAL_OK;
 
+    if (st) return st;
     sh_mutex_lock(&p->lock);
     for (int i = 0; i < p->info.in_flight_max && !st; i++) {
         if (!p->jobs[i].used) continue;
         st = sh_fail(err, SHOAL_ERR_STATE, "pipeline: step %llu is in flight or still held",
-                     (unsigned long long)p->jobs[i].step.number);
+                     (unsigned long long)p->jobs[i].number);
     }
-    // No thread is in a stage now: all jobs have passed all stages.
-    for (int i = 0; i < p->n_stages && !st; i++)
-        st = sh_stage_reset(p->worker[i].stage, epoch, err);
-    if (!st) p->base = p->next;
+    while (p->n_cancelling > 0) // it means steps of this epoch
+        (void)sh_cond_wait(&p->changed, &p->lock, INT64_MAX);
     sh_mutex_unlock(&p->lock);
-    return st;
+    if (st) return st;
+    for (int i = 0; i < p->n_stages && !one; i++)
+        one = sh_station_reset(p->seat[i].station, epoch, &why);
+    sh_mutex_lock(&p->lock);
+    p->base = p->next;
+    p->epoch = epoch;
+    if (one && !p->broken) {
+        p->broken = one;
+        p->why = why;
+    }
+    sh_mutex_unlock(&p->lock);
+    return pipeline_state(sp, err);
 }
 
 static void pipeline_close(struct sh_pipeline *sp)
 {
-    struct pipeline *p = (struct pipeline *)(void *)sp;
+    struct pipeline *p = from(sp);
 
     if (!p) return;
     pipeline_cancel(sp);
-    sh_mutex_lock(&p->lock);
-    p->stop = true;
-    sh_cond_broadcast(&p->changed);
-    sh_mutex_unlock(&p->lock);
+    // In this order: a sink calls its own station and the one behind it.
     for (int i = 0; i < p->n_stages; i++)
-        sh_thread_join(&p->worker[i].thread);
-    for (int i = 0; i < p->n_stages; i++)
-        sh_stage_destroy(p->worker[i].stage);
-    for (int i = 0; i < p->info.in_flight_max && p->jobs; i++)
-        sh_job_release(&p->jobs[i]);
+        sh_station_close(p->seat[i].station);
     sh_free(p->jobs);
     sh_cond_release(&p->changed);
     sh_mutex_release(&p->lock);
@@ -364,34 +430,79 @@ static const struct sh_pipeline_ops OPS = {
     .close = pipeline_close,
 };
 
-enum shoal_status sh_pipeline_create(struct sh_pipeline **out, struct sh_stage *const *stages,
-                                     int n_stages, const struct sh_pipeline_info *info,
+/* ---- making --------------------------------------------------------------------------------- */
+
+enum shoal_status sh_pipeline_create(struct sh_pipeline **out, int n_stages,
+                                     const struct sh_pipeline_info *info, int64_t deadline_ns,
                                      struct shoal_error *err)
 {
-    struct pipeline *p = sh_calloc(1, sizeof *p);
-    enum shoal_status st = SHOAL_OK;
+    struct pipeline *p;
 
     *out = NULL;
-    if (!p) {
-        for (int i = 0; i < n_stages; i++)
-            sh_stage_destroy(stages[i]);
-        return sh_fail(err, SHOAL_ERR_NOMEM, "pipeline: no memory for %d stages", n_stages);
+    if (n_stages < 1 || n_stages > SH_PIPELINE_STAGES_MAX) {
+        return sh_fail(err, SHOAL_ERR_ARG, "pipeline: %d stages, at most %d are possible", n_stages,
+                       SH_PIPELINE_STAGES_MAX);
+    }
+    p = sh_calloc(1, sizeof *p);
+    if (!p) return sh_fail(err, SHOAL_ERR_NOMEM, "pipeline: no memory for %d stages", n_stages);
+    p->jobs = sh_calloc((size_t)info->in_flight_max, sizeof *p->jobs);
+    if (!p->jobs) {
+        sh_free(p);
+        return sh_fail(err, SHOAL_ERR_NOMEM, "pipeline: no memory for %d steps",
+                       info->in_flight_max);
     }
     p->head.ops = &OPS;
     p->info = *info;
+    p->deadline_ns = deadline_ns;
     p->n_stages = n_stages;
     sh_mutex_init(&p->lock);
     sh_cond_init(&p->changed);
     for (int i = 0; i < n_stages; i++)
-        p->worker[i] = (struct worker){.p = p, .index = i, .stage = stages[i]};
-    p->jobs = sh_calloc((size_t)info->in_flight_max, sizeof *p->jobs);
-    if (!p->jobs) st = sh_fail(err, SHOAL_ERR_NOMEM, "pipeline: no memory for steps");
-    for (int i = 0; i < n_stages && !st; i++)
-        st = sh_thread_start(&p->worker[i].thread, "stage", run, &p->worker[i], err);
-    if (st) {
-        pipeline_close((struct sh_pipeline *)(void *)p);
-        return st;
-    }
+        p->seat[i] = (struct seat){.p = p, .index = i};
     *out = (struct sh_pipeline *)(void *)p;
     return SHOAL_OK;
+}
+
+struct sh_station_sink sh_pipeline_sink(struct sh_pipeline *sp, int i)
+{
+    return (struct sh_station_sink){on_output, on_lost, &from(sp)->seat[i]};
+}
+
+void sh_pipeline_take(struct sh_pipeline *sp, int i, struct sh_station *s)
+{
+    from(sp)->seat[i].station = s;
+}
+
+void sh_pipeline_join(struct sh_pipeline *sp, int i, bool joined)
+{
+    struct pipeline *p = from(sp);
+
+    sh_mutex_lock(&p->lock);
+    p->seat[i].joined = joined;
+    sh_mutex_unlock(&p->lock);
+}
+
+enum shoal_status sh_pipeline_start(struct sh_pipeline *sp, struct shoal_error *err)
+{
+    const struct pipeline *p = from(sp);
+
+    for (int i = 0; i < p->n_stages; i++)
+        if (!p->seat[i].station)
+            return sh_fail(err, SHOAL_ERR_STATE, "pipeline: stage %d of %d is missing", i,
+                           p->n_stages);
+    return SHOAL_OK;
+}
+
+void sh_pipeline_stats(struct sh_pipeline *sp, int i, struct sh_pipeline_stats *out)
+{
+    struct pipeline *p = from(sp);
+    struct sh_station_stats s;
+
+    sh_station_stats(p->seat[i].station, &s);
+    sh_mutex_lock(&p->lock);
+    *out = p->seat[i].stats;
+    sh_mutex_unlock(&p->lock);
+    out->bytes_in = s.bytes_in;
+    out->bytes_out = s.bytes_out;
+    out->in_flight_max = s.in_flight_max;
 }

@@ -5,7 +5,18 @@
  * always has the next one.  Memory is taken when the runner is made, and grows only with the
  * number of edits and recent tokens of a step.
  *
- * Threads: as station.h.
+ * Rows, and the status of a step whose rows will not come, may be there before the step is
+ * announced, up to n_slots steps ahead and where the place of that step is free.  Rows of a step
+ * that was passed over, or is gone, are not needed: they are taken and dropped.
+ *
+ * A step that fails here takes with it the steps announced so far that share a sequence with it
+ * (ERR_POISONED), and all that are in the device's queue; a cancelled one takes none.  A device
+ * that is lost (ERR_PEER, ERR_IO, a time-out of its own) gives the step's output, then sink.lost.
+ * A step that runs longer than its deadline is stopped and fails with ERR_TIMEOUT.
+ *
+ * A reset takes back all outputs that were not released.
+ *
+ * Threads: as station.h; any call but reset and close may come from the sink.
  */
 #ifndef STAGE_RUNNER_H
 #define STAGE_RUNNER_H
@@ -25,7 +36,9 @@ SHOAL_NODISCARD enum shoal_status sh_runner_create(struct sh_station **out,
                                                    const struct sh_runner_options *opt,
                                                    struct shoal_error *err);
 /* For rows that are not f32 on the wire: where rows [first_row, + n_rows) of a step belong.  Fill
- * them, then sh_runner_filled().  Same rules as sh_station_rows(). */
+ * them, then sh_runner_filled() in any case (n_rows 0: they could not be filled): a reset waits for
+ * it.  NULL with OK: they are not needed, and no sh_runner_filled() is due.  Else the same rules as
+ * sh_station_rows(). */
 SHOAL_NODISCARD enum shoal_status sh_runner_place(struct sh_station *s, uint64_t number,
                                                   int32_t first_row, int32_t n_rows, float **place,
                                                   struct shoal_error *err);

@@ -460,6 +460,7 @@ enum shoal_status sh_stage_result(struct sh_stage *s, int64_t timeout_ns,
                                   struct sh_stage_output *out, struct shoal_error *err)
 {
     struct sh_slot *slot = &s->slots[s->oldest];
+    const int64_t since = sh_now_ns(&sh_clock_system);
     enum shoal_status st;
 
     *out = (struct sh_stage_output){0};
@@ -469,7 +470,11 @@ enum shoal_status sh_stage_result(struct sh_stage *s, int64_t timeout_ns,
         if (err) *err = slot->error;
     } else {
         st = wait_slot(s, slot, timeout_ns, err);
-        if (st == SHOAL_ERR_TIMEOUT && timeout_ns != SH_NO_DEADLINE) return st;
+        // Before the time is over it is the device that gives up.
+        if (st == SHOAL_ERR_TIMEOUT && timeout_ns != SH_NO_DEADLINE &&
+            sh_now_ns(&sh_clock_system) - since >= timeout_ns) {
+            return st;
+        }
     }
     if (!st && s->desc.last) {
         st = sh_slot_results(slot, (int32_t)s->width, s->work, err);

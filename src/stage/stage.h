@@ -102,8 +102,8 @@ SHOAL_NODISCARD enum shoal_status sh_stage_skip(struct sh_stage *s, const struct
                                                 struct shoal_error *err);
 /* The oldest step in flight: wait at most timeout_ns.  On OK `out` is filled, valid until
  * sh_stage_release_output(); a step that failed gives its status and message here and in
- * out->status, and is gone.  ERR_TIMEOUT leaves it in flight (with
- * SH_NO_DEADLINE it is a failure of the step); ERR_STATE: nothing in flight. */
+ * out->status, and is gone.  ERR_TIMEOUT with out->status 0 leaves it in flight, else the device
+ * itself gave it up; ERR_STATE: nothing in flight. */
 SHOAL_NODISCARD enum shoal_status sh_stage_result(struct sh_stage *s, int64_t timeout_ns,
                                                   struct sh_stage_output *out,
                                                   struct shoal_error *err);
