@@ -124,6 +124,15 @@ static int64_t chunk_rows(const struct sh_engine *e, const struct feeding *s)
     return n;
 }
 
+/* What the sampler of the run's last row will look at.  A step may go over a network, so it holds
+ * no more than that. */
+static int32_t count_recent(const struct sh_engine *e, int64_t n_ids)
+{
+    const int32_t all = (int32_t)(n_ids < RECENT_MAX ? n_ids : RECENT_MAX);
+
+    return sh_sampler_looks_back(&e->sampler, all);
+}
+
 static enum shoal_status submit_chunk(struct sh_engine *e, struct feeding *s,
                                       struct shoal_error *err)
 {
@@ -152,7 +161,7 @@ static enum shoal_status submit_chunk(struct sh_engine *e, struct feeding *s,
         if (s->f->logits) e->rows[i].want = SH_WANT_LOGITS;
     }
     sh_kv_states(e->kv, e->seq, &q.state_read, &q.state_write);
-    q.n_recent = (int32_t)(at + n < RECENT_MAX ? at + n : RECENT_MAX);
+    if (e->rows[n - 1].want == SH_WANT_TOKEN) q.n_recent = count_recent(e, at + n);
     q.recent = e->ids + at + n - q.n_recent;
     step.prelude = e->edits.edit;
     step.n_prelude = e->edits.n;
@@ -174,7 +183,7 @@ static enum shoal_status sample_here(struct sh_engine *e, struct feeding *s, con
                                      struct shoal_error *err)
 {
     struct sh_candidate *work = sh_calloc((size_t)e->info.n_vocab, sizeof *work);
-    const int32_t n = (int32_t)(e->n_ids < RECENT_MAX ? e->n_ids : RECENT_MAX);
+    const int32_t n = count_recent(e, e->n_ids);
     enum shoal_status st;
 
     if (!work) return sh_fail(err, SHOAL_ERR_NOMEM, "engine: no memory to sample");

@@ -91,6 +91,19 @@ static uint32_t sight(const struct fake *f, int32_t seq, int64_t pos)
     return h;
 }
 
+// With a penalty as a stage samples; else any token will do.
+static int32_t pick(const struct sh_step_seq *q, const struct sh_row *r, const float *logits,
+                    uint32_t any)
+{
+    struct sh_candidate work[VOCAB];
+    int32_t token = (int32_t)any;
+
+    if (q->sampler.repeat_penalty != 1 &&
+        sh_sample(&token, logits, VOCAB, &q->sampler, q->recent, q->n_recent, r->draw, work, NULL))
+        fail_msg("the fake cannot sample");
+    return token;
+}
+
 static void compute(struct fake *f, const struct sh_step *step, struct flight *out)
 {
     const struct sh_step_seq *q = &step->seqs[0];
@@ -107,7 +120,7 @@ static void compute(struct fake *f, const struct sh_step *step, struct flight *o
         *x = (struct sh_row_result){.row = i, .want = r->want, .logits = out->logits[out->n]};
         for (int v = 0; v < VOCAB; v++)
             out->logits[out->n][v] = (float)(mix(h, (uint32_t)v) % 1000);
-        if (r->want == SH_WANT_TOKEN) x->token = (int32_t)(mix(h, 77) % VOCAB);
+        if (r->want == SH_WANT_TOKEN) x->token = pick(q, r, x->logits, mix(h, 77) % VOCAB);
         out->n++;
     }
     if (recurrent(f)) f->state[q->state_write] = h;
@@ -133,8 +146,9 @@ static enum shoal_status fake_submit(struct sh_pipeline *p, const struct sh_step
                          .n_prelude = step->n_prelude,
                          .first_pos = step->rows[0].pos,
                          .n_recent = step->seqs[0].n_recent,
-                         .recent_last = step->seqs[0].recent[step->seqs[0].n_recent - 1],
+                         .recent_last = -1,
                          .draw = step->rows[step->n_rows - 1].draw};
+    if (r->n_recent > 0) r->recent_last = step->seqs[0].recent[r->n_recent - 1];
     for (int32_t i = 0; i < step->n_rows; i++)
         r->n_wanted += step->rows[i].want != SH_WANT_NOTHING;
     for (int32_t i = 0; i < step->n_prelude; i++)
@@ -299,8 +313,6 @@ static void engine__chunks_follow_each_other(void **state)
     assert_int_equal(b->fake.step[1].n_wanted, 0);
     assert_int_equal(b->fake.step[2].n_wanted, 1); // the last row only
     assert_int_equal(b->fake.step[2].first_pos, 16);
-    assert_int_equal(b->fake.step[2].n_recent, 20);
-    assert_int_equal(b->fake.step[2].recent_last, ids[19]);
     assert_int_equal(b->fake.most_in_flight, IN_FLIGHT);
     assert_int_equal(token, expected(PLAIN, ids, 20));
     assert_int_equal(sh_engine_length(b->engine), 20);
@@ -440,6 +452,46 @@ static void engine__draws_in_order(void **state)
         }
     }
     bench_close(b);
+}
+
+// A step holds the recent tokens that its sampler looks at, and the token is what it would be with
+// all of them.
+static void engine__recent_tokens_as_far_as_needed(void **state)
+{
+    static const struct {
+        float penalty;
+        int32_t last_n, sent;
+    } cases[] = {{1, 64, 0}, {4, 64, 20}, {4, 5, 5}, {4, 0, 0}, {4, -1, 20}};
+    int32_t ids[20], tokens[5];
+
+    (void)state;
+    for (int i = 0; i < 20; i++)
+        ids[i] = (int32_t)(mix((uint32_t)i, 4) % VOCAB); // the likeliest token is an early one
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct sh_sampler_params p = {
+            .temp = 0, .repeat_penalty = cases[i].penalty, .repeat_last_n = cases[i].last_n};
+        struct bench *b = bench_open(PLAIN, POSITIONS);
+        const struct record *r = b->fake.step;
+        struct sh_candidate work[VOCAB];
+        int32_t want;
+        sh_engine_set_sampler(b->engine, &p, 1);
+        tokens[i] = feed(b, ids, 20);
+        assert_int_equal(b->fake.n_steps, 3); // 8, 8, 4
+        assert_int_equal(r[0].n_recent, 0);   // nothing is sampled
+        assert_int_equal(r[1].n_recent, 0);
+        assert_int_equal(r[2].n_recent, cases[i].sent);
+        assert_int_equal(r[2].recent_last, cases[i].sent > 0 ? ids[19] : -1);
+        if (p.repeat_penalty != 1) {
+            assert_int_equal(
+                sh_sample(&want, b->fake.ring[2].logits[0], VOCAB, &p, ids, 20, 0, work, NULL),
+                SHOAL_OK);
+            assert_int_equal(tokens[i], want);
+        }
+        bench_close(b);
+    }
+    assert_int_not_equal(tokens[1], tokens[3]); // the penalty matters
+    assert_int_not_equal(tokens[1], tokens[2]); // and how far it looks
+    assert_int_equal(tokens[1], tokens[4]);
 }
 
 /* ---- limits --------------------------------------------------------------------------------- */
@@ -661,6 +713,7 @@ int main(void)
         cmocka_unit_test(engine__logits_come_in_order),
         cmocka_unit_test(engine__logits_and_a_token),
         cmocka_unit_test(engine__draws_in_order),
+        cmocka_unit_test(engine__recent_tokens_as_far_as_needed),
         cmocka_unit_test(engine__context_full),
         cmocka_unit_test(engine__clear_begins_anew),
         cmocka_unit_test(engine__a_failed_step_can_be_repeated),

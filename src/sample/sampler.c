@@ -86,14 +86,19 @@ double sh_log_probability(const float *logits, int32_t n_vocab, int32_t id)
 
 /* ---- the chain ------------------------------------------------------------------------------ */
 
+int32_t sh_sampler_looks_back(const struct sh_sampler_params *p, int32_t n_recent)
+{
+    if (p->repeat_penalty == 1 || !(p->repeat_penalty > 0)) return 0;
+    return p->repeat_last_n < 0 || p->repeat_last_n > n_recent ? n_recent : p->repeat_last_n;
+}
+
 // l <= 0 ? l * r : l / r, once for each different token among the recent ones.
 static void penalise(struct sh_candidate *c, int32_t n_vocab, const struct sh_sampler_params *p,
                      const int32_t *recent, int32_t n_recent)
 {
-    int32_t n = p->repeat_last_n < 0 || p->repeat_last_n > n_recent ? n_recent : p->repeat_last_n;
+    const int32_t n = sh_sampler_looks_back(p, n_recent);
 
-    if (p->repeat_penalty == 1 || !(p->repeat_penalty > 0)) return;
-    recent += n_recent - n;
+    if (n > 0) recent += n_recent - n; // else it may be NULL
     for (int32_t i = 0; i < n; i++) {
         bool seen = recent[i] < 0 || recent[i] >= n_vocab;
         for (int32_t k = 0; k < i && !seen; k++)

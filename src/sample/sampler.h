@@ -36,6 +36,10 @@ struct sh_candidate {
     float p;
 };
 
+/* How many of the `n_recent` last tokens of a sequence sh_sample() looks at: none without a
+ * penalty. */
+int32_t sh_sampler_looks_back(const struct sh_sampler_params *p, int32_t n_recent);
+
 /* Sample one token.  `work` has room for n_vocab candidates.  `recent`: the last tokens of the
  * sequence, newest last.  `draw` is uniform in [0, 1).  ERR_FORMAT when a logit is NaN. */
 SHOAL_NODISCARD enum shoal_status sh_sample(int32_t *token, const float *logits, int32_t n_vocab,

@@ -47,6 +47,25 @@ static void sampler__penalty_moves_the_maximum(void **state)
     assert_int_equal(sample(&p, recent, 3, 0), 1);
 }
 
+static void sampler__looks_back_as_far_as_penalties_do(void **state)
+{
+    struct sh_sampler_params p = SH_SAMPLER_DEFAULTS;
+
+    (void)state;
+    assert_int_equal(sh_sampler_looks_back(&p, 100), 0); // no penalty
+    p.repeat_penalty = 1.1f;
+    assert_int_equal(sh_sampler_looks_back(&p, 100), 64);
+    assert_int_equal(sh_sampler_looks_back(&p, 10), 10);
+    assert_int_equal(sh_sampler_looks_back(&p, 0), 0);
+    p.repeat_last_n = -1;
+    assert_int_equal(sh_sampler_looks_back(&p, 100), 100);
+    p.repeat_last_n = 0;
+    assert_int_equal(sh_sampler_looks_back(&p, 100), 0);
+    p.repeat_last_n = 64;
+    p.repeat_penalty = 0; // none either
+    assert_int_equal(sh_sampler_looks_back(&p, 100), 0);
+}
+
 // With everything off, token i is drawn on an interval of length softmax(i).
 static void sampler__draws_follow_the_distribution(void **state)
 {
@@ -129,6 +148,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sampler__greedy_takes_the_lower_id_of_equals),
         cmocka_unit_test(sampler__penalty_moves_the_maximum),
+        cmocka_unit_test(sampler__looks_back_as_far_as_penalties_do),
         cmocka_unit_test(sampler__draws_follow_the_distribution),
         cmocka_unit_test(sampler__filters_cut_the_tail),
         cmocka_unit_test(sampler__nan_is_an_error),
