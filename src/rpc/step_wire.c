@@ -267,28 +267,40 @@ static enum shoal_status message_from(const struct sh_station_output *o, struct 
     return SHOAL_OK;
 }
 
+enum shoal_status sh_step_wire_outcomes_from(const struct sh_row_result *results, int32_t n,
+                                             struct sh_arena *arena, struct sh_rpc_result *out,
+                                             struct shoal_error *err)
+{
+    enum shoal_status st = SHOAL_OK;
+    struct sh_rpc_outcome *list = list_of(arena, n, sizeof *list, "outcomes", &st, err);
+    uint32_t n_logits = 0;
+
+    for (int32_t i = 0; list && !st && i < n; i++) {
+        st = outcome_from(&results[i], arena, &list[i], err);
+        if (results[i].want == SH_WANT_LOGITS) n_logits++;
+    }
+    if (st) return st;
+    out->outcomes = list;
+    out->n_outcomes = list ? (uint32_t)n : 0;
+    out->n_logits = n_logits;
+    return SHOAL_OK;
+}
+
 enum shoal_status sh_step_wire_result_from(const struct sh_station_output *o,
                                            struct sh_arena *arena, struct sh_rpc_result *out,
                                            struct shoal_error *err)
 {
     enum shoal_status st = SHOAL_OK;
-    const int32_t n = o->status ? 0 : o->n_results;
-    struct sh_rpc_outcome *list = list_of(arena, n, sizeof *list, "outcomes", &st, err);
     struct sh_rpc_timing *times = list_of(arena, o->n_timings, sizeof *times, "timings", &st, err);
 
-    *out = (struct sh_rpc_result){.epoch = o->epoch,
-                                  .number = o->number,
-                                  .status = sh_rpc_status_put(o->status),
-                                  .outcomes = list,
-                                  .timings = times};
+    *out = (struct sh_rpc_result){
+        .epoch = o->epoch, .number = o->number, .status = sh_rpc_status_put(o->status)};
     if (!st) st = message_from(o, arena, out, err);
-    for (int32_t i = 0; list && !st && i < n; i++) {
-        st = outcome_from(&o->results[i], arena, &list[i], err);
-        out->n_outcomes++;
-        if (list[i].want == SH_WANT_LOGITS) out->n_logits++;
-    }
+    if (!st && !o->status)
+        st = sh_step_wire_outcomes_from(o->results, o->n_results, arena, out, err);
     if (st || !times) return st;
     sh_step_wire_timings_from(o->timings, o->n_timings, times);
+    out->timings = times;
     out->n_timings = (uint32_t)o->n_timings;
     return SHOAL_OK;
 }
