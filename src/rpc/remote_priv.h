@@ -83,6 +83,8 @@ SHOAL_NODISCARD enum shoal_status sh_remote_state(struct sh_remote *r, struct sh
 
 /* ---- weights (remote_weights.c) -------------------------------------------------------------*/
 
+/* An entry of WANT; borrows the name. */
+void sh_remote_weight_put(struct sh_rpc_weight *out, const struct sh_remote_weight *w);
 /* End the DATA connection; accepts NULL. */
 void sh_remote_data_close(struct sh_remote_data *d);
 
