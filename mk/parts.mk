@@ -42,7 +42,7 @@ STRICT_PARTS := base tensor net gguf ggmlrpc blob rpc
 PKGS_tests := jansson
 
 # Unit tests of these parts, and the programs in these folders of tests/, also run under TSan.
-TSAN_PARTS := base net blob device cpu ggmlrpc stage engine host
+TSAN_PARTS := base net blob device cpu ggmlrpc stage rpc engine host
 TSAN_DIRS := threads
 
 # Unit tests of these parts, and the programs in these folders of tests/, are also built by the
