@@ -13,6 +13,9 @@
 struct peek_stream {
     struct sh_stream head;
     struct sh_stream *below;
+    void (*closing)(void *self);
+    void *self;
+    _Atomic bool heard;
     uint8_t held[SH_PEEK_MAX];
     size_t n_held;
 };
@@ -24,8 +27,11 @@ static struct peek_stream *peek_of(struct sh_stream *s)
 
 static void peek_close(struct sh_stream *s)
 {
-    sh_stream_close(peek_of(s)->below);
-    sh_free(s);
+    struct peek_stream *p = peek_of(s);
+
+    if (p->closing) p->closing(p->self);
+    sh_stream_close(p->below);
+    sh_free(p);
 }
 
 static enum shoal_status peek_read(struct sh_stream *s, void *dst, size_t n, size_t *got, bool *end,
@@ -33,7 +39,11 @@ static enum shoal_status peek_read(struct sh_stream *s, void *dst, size_t n, siz
 {
     struct peek_stream *p = peek_of(s);
 
-    if (p->n_held == 0) return p->below->ops->read(p->below, dst, n, got, end, err);
+    if (p->n_held == 0) {
+        enum shoal_status st = p->below->ops->read(p->below, dst, n, got, end, err);
+        if (*got > 0) atomic_store_explicit(&p->heard, true, memory_order_relaxed);
+        return st;
+    }
     *end = false;
     *got = n < p->n_held ? n : p->n_held;
     memcpy(dst, p->held, *got);
@@ -79,7 +89,7 @@ static const struct sh_stream_ops g_peek_ops = {
 };
 
 enum shoal_status sh_peek_open(struct sh_stream **out, struct sh_stream *below,
-                               struct shoal_error *err)
+                               void (*closing)(void *self), void *self, struct shoal_error *err)
 {
     struct peek_stream *p = sh_calloc(1, sizeof *p);
 
@@ -94,6 +104,8 @@ enum shoal_status sh_peek_open(struct sh_stream **out, struct sh_stream *below,
     p->head.clock = below->clock;
     memcpy(p->head.peer, below->peer, sizeof p->head.peer);
     p->below = below;
+    p->closing = closing;
+    p->self = self;
     *out = &p->head;
     return SHOAL_OK;
 }
@@ -116,7 +128,17 @@ enum shoal_status sh_peek(struct sh_stream *s, void *dst, size_t n, struct sh_pa
             return st;
         }
         p->n_held += got;
+        atomic_store_explicit(&p->heard, true, memory_order_relaxed);
     }
     memcpy(dst, p->held, n);
     return SHOAL_OK;
+}
+
+bool sh_peek_heard(struct sh_stream *s)
+{
+    struct peek_stream *p = peek_of(s);
+
+    SH_ASSERT(s->ops == &g_peek_ops);
+    if (atomic_load_explicit(&p->heard, memory_order_relaxed)) return true;
+    return p->below->ops->wait(p->below, SH_STREAM_READABLE, 0, NULL) == SHOAL_OK;
 }

@@ -177,7 +177,7 @@ static void peek__what_was_looked_at_comes_again(void **state)
 
     (void)state;
     assert_int_equal(sh_stream_pair(&a, &b, 64, NULL), SHOAL_OK);
-    assert_int_equal(sh_peek_open(&p, b, NULL), SHOAL_OK);
+    assert_int_equal(sh_peek_open(&p, b, NULL, NULL, NULL), SHOAL_OK);
     assert_string_equal(p->peer, b->peer);
     assert_int_equal(sh_stream_write_full(a, "shoal and more", 14, &pace, NULL), SHOAL_OK);
     assert_int_equal(sh_peek(p, got, 1, &pace, NULL), SHOAL_OK);
@@ -211,7 +211,7 @@ static void peek__ends_and_limits_are_errors(void **state)
 
     (void)state;
     assert_int_equal(sh_stream_pair(&a, &b, 64, NULL), SHOAL_OK);
-    assert_int_equal(sh_peek_open(&p, b, NULL), SHOAL_OK);
+    assert_int_equal(sh_peek_open(&p, b, NULL, NULL, NULL), SHOAL_OK);
     assert_int_equal(sh_peek(p, got, 1, &pace, &err), SHOAL_ERR_TIMEOUT);
     pace = sh_pace_until(sh_deadline_in(&sh_clock_system, LONG));
     assert_int_equal(sh_stream_write_full(a, "ab", 2, &pace, NULL), SHOAL_OK);
@@ -226,6 +226,32 @@ static void peek__ends_and_limits_are_errors(void **state)
     sh_stream_close(p);
 }
 
+static void count_up(void *self)
+{
+    ++*(int *)self;
+}
+
+static void peek__says_when_it_closes_and_what_was_heard(void **state)
+{
+    struct sh_pace pace = sh_pace_until(sh_deadline_in(&sh_clock_system, LONG));
+    struct sh_stream *a, *b, *p;
+    char got[2];
+    int n = 0;
+
+    (void)state;
+    assert_int_equal(sh_stream_pair(&a, &b, 64, NULL), SHOAL_OK);
+    assert_int_equal(sh_peek_open(&p, b, count_up, &n, NULL), SHOAL_OK);
+    assert_false(sh_peek_heard(p));
+    assert_int_equal(sh_stream_write_full(a, "ab", 2, &pace, NULL), SHOAL_OK);
+    assert_true(sh_peek_heard(p)); // not read yet
+    assert_int_equal(sh_stream_read_full(p, got, 2, &pace, NULL), SHOAL_OK);
+    assert_true(sh_peek_heard(p));
+    assert_int_equal(n, 0);
+    sh_stream_close(p);
+    assert_int_equal(n, 1);
+    sh_stream_close(a);
+}
+
 static void peek__no_memory_closes_the_stream(void **state)
 {
     struct sh_stream *a, *b, *p;
@@ -233,7 +259,7 @@ static void peek__no_memory_closes_the_stream(void **state)
     (void)state;
     assert_int_equal(sh_stream_pair(&a, &b, 64, NULL), SHOAL_OK);
     sh_mem_fail_after(0);
-    assert_int_equal(sh_peek_open(&p, b, NULL), SHOAL_ERR_NOMEM);
+    assert_int_equal(sh_peek_open(&p, b, NULL, NULL, NULL), SHOAL_ERR_NOMEM);
     sh_mem_fail_after(-1);
     assert_null(p);
     assert_true(sh_stream_hung_up(a));
@@ -250,6 +276,7 @@ int main(void)
         cmocka_unit_test(unix__paths_are_absolute_and_short),
         cmocka_unit_test(peek__what_was_looked_at_comes_again),
         cmocka_unit_test(peek__ends_and_limits_are_errors),
+        cmocka_unit_test(peek__says_when_it_closes_and_what_was_heard),
         cmocka_unit_test(peek__no_memory_closes_the_stream),
     };
 
