@@ -353,7 +353,8 @@ static void pipeline_cancel(struct sh_pipeline *sp)
     end = p->next - p->base;
     p->n_cancelling++;
     sh_mutex_unlock(&p->lock);
-    for (int i = 0; i < p->n_stages && begin < end; i++)
+    // The last one first: what an earlier one still finishes is not begun behind it.
+    for (int i = p->n_stages - 1; i >= 0 && begin < end; i--)
         if (p->seat[i].station) sh_station_cancel(p->seat[i].station, begin, end);
     sh_mutex_lock(&p->lock);
     p->n_cancelling--;

@@ -225,6 +225,11 @@ void sh_stage_memory(const struct sh_stage *s, struct sh_stage_memory *out)
     *out = s->buffers.bytes;
 }
 
+int64_t sh_stage_input_width(const struct sh_stage *s, enum sh_input which)
+{
+    return s->input[which] < 0 ? 0 : s->graph.tensors[s->input[which]].ne[0];
+}
+
 /* ---- the prelude ---------------------------------------------------------------------------- */
 
 // Copy cells of one page to another, in every cache of the group.
