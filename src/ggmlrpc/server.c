@@ -294,6 +294,7 @@ enum shoal_status sh_ggmlrpc_server_serve(struct sh_ggmlrpc_server *v, struct sh
 
     if (!err) err = &local;
     if (!admit(v, &c)) {
+        log_refusal(v, stream, "too many connections");
         sh_stream_close(stream);
         return sh_fail(err, SHOAL_ERR_LIMIT, "the server takes no more connections");
     }

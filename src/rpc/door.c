@@ -3,7 +3,7 @@
  * A visitor that is let go while it greets is cut; its thread ends soon and is joined by run().
  * How many threads there are is bounded too: past that, nobody is accepted until some have ended.
  */
-#include "rpc/door_priv.h"
+#include "rpc/door.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "net/interfaces.h"
+#include "rpc/door_priv.h"
 
 #define DEFAULT_PORT 50052
 #define USER_TIMEOUT_MS 30000
