@@ -151,6 +151,8 @@ struct sh_rpc_handler {
                                  struct shoal_error *err);
     /* BEATs come here only as their `ack`; may be NULL. */
     void (*beat)(void *self, uint64_t ack);
+    /* The peer said BYE: it means the end, which else may be that of its process; may be NULL. */
+    void (*bye)(void *self);
     void *self;
 };
 /* Read until the connection ends.  OK: the peer said BYE or ended in order; ERR_CANCELLED: cut();

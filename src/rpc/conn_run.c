@@ -221,6 +221,7 @@ static enum shoal_status take_frame(struct sh_rpc_conn *c, struct running *r,
         return SHOAL_OK;
     case SH_RPC_MSG_BYE:
         r->end = true;
+        if (r->handler->bye) r->handler->bye(r->handler->self);
         return SHOAL_OK;
     case SH_RPC_MSG_PROBE:
         return answer_probe(c, head->request, err);
