@@ -10,7 +10,7 @@
 
 void sh_traffic_take(struct sh_traffic *t, const struct sh_host *h)
 {
-    t->n = h ? sh_host_n_servers(h) : 0;
+    t->n = h ? sh_host_n_peers(h) : 0;
     for (int i = 0; i < t->n; i++)
         sh_host_network(h, i, &t->server[i]);
 }

@@ -102,6 +102,8 @@ struct sh_remote_stage_desc {
     int64_t width_in, width_out; /* of hidden rows; width_out at the last: logits of a row */
     const struct sh_remote_weight *weights; /* that the graph names, with their hashes */
     size_t n_weights;
+    int64_t
+        step_ns; /* most computing of steps that are announced without a limit; 0: the worker's */
     struct sh_station_sink sink;
 };
 /* The station's memory (kept results included) is taken here.  `memory` may be NULL. */

@@ -128,7 +128,7 @@ struct sh_remote_station {
     bool first, last;
     int n_slots;
     struct sh_step_limits limits;
-    int64_t width_in, width_out;
+    int64_t width_in, width_out, step_ns;
     struct sh_station_sink sink;
 
     /* Links (remote_link.c): set before the first step. */

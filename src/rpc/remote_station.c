@@ -163,7 +163,8 @@ static enum shoal_status make_step(struct sh_remote_station *s, const struct sh_
 {
     const uint16_t revision = sh_rpc_conn_peer(s->r->conn)->revision;
     const bool limited = deadline_ns > 0 && deadline_ns != SH_NO_DEADLINE;
-    const int64_t ms = limited ? deadline_ns / SH_MS + (deadline_ns % SH_MS != 0) : 0;
+    const int64_t limit = limited ? deadline_ns : s->step_ns;
+    const int64_t ms = limit / SH_MS + (limit % SH_MS != 0);
     struct sh_writer w;
     enum shoal_status st;
 
@@ -448,6 +449,7 @@ enum shoal_status sh_remote_station_create(struct sh_remote_station **out, struc
     s->limits = desc->limits;
     s->width_in = desc->width_in;
     s->width_out = desc->width_out;
+    s->step_ns = desc->step_ns > 0 ? desc->step_ns : 0;
     s->sink = desc->sink;
     s->hash = SH_FNV_START;
     s->arena = (struct sh_arena)SH_ARENA_INIT;
