@@ -29,15 +29,9 @@ struct sh_hosted_arrival {
 
 /* The output of one step, until it is released. */
 struct sh_hosted_kept {
-    uint64_t number;
-    enum shoal_status status;
-    bool here;
-    char message[320];
-    const float *hidden;
-    int32_t n_rows, n_results;
-    const struct sh_row_result *results;
-    struct sh_rpc_timing timings[SH_STATION_TIMINGS_MAX];
-    uint32_t n_timings;
+    struct sh_station_output o; /* its timings and error are those below */
+    struct sh_station_timing timings[SH_STATION_TIMINGS_MAX];
+    struct shoal_error error;
     bool at_host; /* what of it is for the host was sent there */
 };
 

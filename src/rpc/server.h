@@ -20,6 +20,8 @@
 
 struct sh_rpc_server; /* opaque */
 
+#define SH_RPC_SERVER_DEVICES_MAX 8
+
 struct sh_rpc_server_options {
     struct sh_device *const *devices;
     const uint32_t *n_threads; /* of each device, for people; NULL: not told */

@@ -1,6 +1,7 @@
 /* rpc/server_priv.h - what the files of a worker's side share.
  *
- *     server.c           connections by purpose, stopping, revoking, figures
+ *     server.c           connections by purpose, stopping, revoking
+ *     server_tell.c      what a worker says of itself
  *     session.c          the sessions: open, find, lease, resume, end
  *     session_control.c  messages of a CONTROL connection
  *     session_stage.c    stages of a session: put in a thread of its own, found, dropped
@@ -52,6 +53,7 @@ struct sh_served {
     struct sh_session *session; /* of a CONTROL connection: attached; of DATA: ATTACH */
     bool data;
     const char *why; /* it was cut from here; NULL: it was not */
+    bool ends;       /* and its session ends with it */
 };
 
 struct sh_rpc_server {
@@ -77,9 +79,17 @@ struct sh_rpc_server {
     bool ending; /* the reaper is to go */
 };
 
-/* Under the server's lock: cut a connection, and say why in the session's line. */
+/* Under the server's lock: cut a connection, and tell the peer why. */
 void sh_served_cut(struct sh_served *v, const char *why);
-/* A step begins (+1) or is over (-1). */
+/* An answer, or what nobody waits for. */
+void sh_server_answer(struct sh_rpc_conn *c, enum sh_rpc_type type, uint32_t request,
+                      const void *msg);
+/* Answers to PROBE (on any connection), DEVICES and STATS. */
+void sh_server_probe(struct sh_rpc_server *s, struct sh_rpc_conn *c,
+                     const struct sh_rpc_incoming *m);
+void sh_server_devices(struct sh_rpc_server *s, struct sh_rpc_conn *c, uint32_t request);
+void sh_server_tell_stats(struct sh_rpc_server *s, struct sh_rpc_conn *c, uint32_t request);
+/* Steps begin (1), or are over (below 0). */
 void sh_server_count_step(struct sh_rpc_server *s, int change);
 
 /* ---- a session (session.c) ------------------------------------------------------------------*/
@@ -106,16 +116,17 @@ struct sh_session {
 
     /* Under the server's lock. */
     struct sh_session *next;
-    bool attached, detaching;
+    bool attached;
     int64_t lease_end_ns; /* while detached */
     int n_data;           /* DATA connections */
 
-    struct sh_mutex lock; /* stages, taken, put */
+    struct sh_mutex lock; /* guards place and taken */
     struct sh_session_place place[SH_SESSION_STAGES_MAX];
-    uint64_t taken;             /* bytes of stages */
-    struct sh_session_put *put; /* a STAGE_PUT under way, session_stage.c's */
+    uint64_t taken; /* bytes of stages */
 
-    uint64_t epoch; /* of who works on the session */
+    /* Of who works on the session. */
+    struct sh_session_put *put; /* the last STAGE_PUT, session_stage.c's */
+    uint64_t epoch;
 
     struct sh_mutex sending;
     struct sh_cond sent;
@@ -128,24 +139,29 @@ struct sh_session {
 bool sh_session_send(struct sh_session *s, enum sh_rpc_type type, uint32_t request,
                      const void *msg);
 
-/* OPEN and RESUME of this connection: attached to v on success.  A refusal is a failure, with need
- * and free where memory lacks. */
-SHOAL_NODISCARD enum shoal_status sh_session_open(struct sh_served *v, const struct sh_rpc_open *m,
+/* OPEN of this connection: attached to v on success.  A refusal is a failure, with need and left
+ * where memory lacks. */
+SHOAL_NODISCARD enum shoal_status sh_session_open(struct sh_rpc_server *server, struct sh_served *v,
+                                                  const struct sh_rpc_open *m,
                                                   struct sh_rpc_opened *out, uint64_t *need,
-                                                  uint64_t *free, struct shoal_error *err);
-SHOAL_NODISCARD enum shoal_status sh_session_resume(struct sh_rpc_server *s, struct sh_served *v,
-                                                    const struct sh_rpc_resume *m,
+                                                  uint64_t *left, struct shoal_error *err);
+/* RESUME, which is answered here unless it fails. */
+SHOAL_NODISCARD enum shoal_status sh_session_resume(struct sh_rpc_server *server,
+                                                    struct sh_served *v,
+                                                    const struct sh_rpc_resume *m, uint32_t request,
                                                     struct shoal_error *err);
+/* CLOSE; returns the bytes that are free again. */
+uint64_t sh_session_close(struct sh_served *v);
 /* ATTACH of a DATA connection, and its end. */
 SHOAL_NODISCARD enum shoal_status sh_session_attach_data(struct sh_rpc_server *s,
                                                          struct sh_served *v,
                                                          const struct sh_rpc_attach *m,
                                                          struct shoal_error *err);
-void sh_session_leave_data(struct sh_served *v);
+void sh_session_leave_data(struct sh_rpc_server *server, struct sh_served *v);
 /* The CONTROL connection is over: the session is detached, or ends. */
 void sh_session_leave(struct sh_served *v, enum shoal_status st, const struct shoal_error *err);
-/* By who works on it: everything of the session is free afterwards, and the session gone. Returns
- * the bytes that were set aside. */
+/* By who took it from the list: everything of the session is free afterwards.  Returns the bytes
+ * that were set aside. */
 uint64_t sh_session_end(struct sh_session *s, enum shoal_status st, const char *reason);
 /* End all detached sessions (of a key; NULL: of all). */
 void sh_sessions_end_detached(struct sh_rpc_server *s, const char *kid, const char *reason);
@@ -157,10 +173,6 @@ void *sh_sessions_reap(void *server);
 /* Serve a greeted CONTROL connection until it ends. */
 enum shoal_status sh_session_control(struct sh_rpc_server *s, struct sh_served *v,
                                      struct shoal_error *err);
-/* PROBE, on any connection. */
-void sh_server_probe(struct sh_rpc_server *s, struct sh_rpc_conn *c,
-                     const struct sh_rpc_incoming *m);
-
 /* ---- stages of a session (session_stage.c) --------------------------------------------------*/
 
 /* The stage of a handle; NULL if there is none. */
@@ -175,6 +187,7 @@ void sh_session_give(struct sh_session *s, uint64_t bytes);
 SHOAL_NODISCARD enum shoal_status sh_session_put_stage(struct sh_session *s, struct sh_rpc_conn *c,
                                                        const struct sh_rpc_incoming *m,
                                                        struct shoal_error *err);
+bool sh_session_is_putting(struct sh_session *s);
 /* Stop loading and wait until it has stopped. */
 void sh_session_stop_put(struct sh_session *s);
 bool sh_session_drop_stage(struct sh_session *s, struct sh_rpc_handle h);
