@@ -4,7 +4,7 @@
  * is marked busy, so that closing one waits for it.  What a worker sends wrongly ends its
  * connection, and the reader then tells all stations why.
  */
-#include "rpc/remote_priv.h"
+#include "rpc/remote.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,11 +12,13 @@
 
 #include "base/mem.h"
 #include "rpc/machine.h"
+#include "rpc/remote_priv.h"
 
 #define CONNECT_NS (10 * SH_SECOND)
 #define SILENCE_NS (10 * SH_SECOND)
 #define REPLY_NS (60 * SH_SECOND)
 #define CLOSE_NS (5 * SH_SECOND)
+#define CUT_NS (2 * SH_SECOND)
 #define FLAG_SHOAL_OPS 1u
 #define FLAG_EXACT 2u
 #define PROBES_MAX 10000
@@ -278,7 +280,7 @@ enum shoal_status sh_remote_open(struct sh_remote **out, const struct sh_remote_
 }
 
 // Frees the worker's memory at once instead of at the end of the lease.
-static void close_session(struct sh_remote *r)
+static void close_session(struct sh_remote *r, int64_t timeout_ns)
 {
     const struct sh_rpc_close msg = {.unused = 0};
     struct sh_arena arena = SH_ARENA_INIT;
@@ -287,9 +289,9 @@ static void close_session(struct sh_remote *r)
                              .msg = &msg,
                              .answer = &closed,
                              .arena = &arena,
-                             .timeout_ns = CLOSE_NS};
+                             .timeout_ns = timeout_ns};
 
-    if (r->has_session) (void)!sh_remote_ask_for(r, &ask, NULL);
+    if (r->has_session && !sh_remote_state(r, NULL)) (void)!sh_remote_ask_for(r, &ask, NULL);
     sh_arena_release(&arena);
 }
 
@@ -297,7 +299,7 @@ void sh_remote_close(struct sh_remote *r)
 {
     if (!r) return;
     if (r->reader.running) {
-        if (!sh_remote_state(r, NULL)) close_session(r);
+        close_session(r, CLOSE_NS);
         sh_remote_data_close(r->data);
         sh_rpc_conn_leave(r->conn, "done");
         sh_thread_join(&r->reader);
@@ -311,6 +313,7 @@ void sh_remote_close(struct sh_remote *r)
 
 void sh_remote_cut(struct sh_remote *r)
 {
+    close_session(r, CUT_NS);
     sh_rpc_conn_cut(r->conn);
 }
 

@@ -43,8 +43,8 @@ SHOAL_NODISCARD enum shoal_status sh_remote_open(struct sh_remote **out,
                                                  struct shoal_error *err);
 /* CLOSE of the session (its memory is free then), BYE, end.  Stations must be closed before. */
 void sh_remote_close(struct sh_remote *r); /* accepts NULL */
-/* Give the worker up: every call that waits for it ends soon, and stations are lost.  Any thread;
- * close comes after. */
+/* Give the worker up: its session is closed if it answers within 2 s, every call that waits for it
+ * ends, and stations are lost.  Any thread, but not before a session is open; close comes after. */
 void sh_remote_cut(struct sh_remote *r);
 
 struct sh_remote_device {
