@@ -91,6 +91,15 @@ static enum shoal_status recall(struct sh_host_weights *w, struct shoal_error *e
     return SHOAL_OK;
 }
 
+/* Where hashes are remembered; nowhere is no failure. */
+static enum shoal_status set_dir(struct sh_host_weights *w, const struct sh_host_weights_options *o)
+{
+    if (o->forget) return SHOAL_OK;
+    if (o->hashes) return sh_buf_printf(&w->dir, "%s", o->hashes) ? SHOAL_ERR_NOMEM : SHOAL_OK;
+    if (sh_manifest_default_dir(&w->dir, NULL)) sh_buf_release(&w->dir);
+    return SHOAL_OK;
+}
+
 enum shoal_status sh_host_weights_start(struct sh_host_weights **out, const struct sh_gguf *file,
                                         const struct sh_host_weights_options *opt,
                                         struct shoal_error *err)
@@ -99,10 +108,10 @@ enum shoal_status sh_host_weights_start(struct sh_host_weights **out, const stru
     const struct sh_host_weights_options *o = opt ? opt : &DEFAULTS;
     const size_t n = sh_gguf_n_tensors(file);
     struct sh_host_weights *w = sh_calloc(1, sizeof *w);
-    enum shoal_status st = SHOAL_OK;
+    enum shoal_status st = SHOAL_ERR_NOMEM;
 
     *out = NULL;
-    if (!w) goto no_memory;
+    if (!w) goto done;
     w->file = file;
     w->n_threads = o->n_threads;
     w->dir = (struct sh_buf)SH_BUF_INIT;
@@ -110,26 +119,21 @@ enum shoal_status sh_host_weights_start(struct sh_host_weights **out, const stru
     sh_mutex_init(&w->lock);
     sh_cond_init(&w->changed);
     w->known = sh_calloc(n, sizeof *w->known);
-    if (!w->known) goto no_memory;
+    if (!w->known || set_dir(w, o)) goto done;
     for (size_t i = 0; i < n; i++)
         w->total += sh_gguf_tensor(file, i)->data_bytes;
-    if (!o->forget && o->hashes) {
-        if (sh_buf_printf(&w->dir, "%s", o->hashes)) goto no_memory;
-    } else if (!o->forget && sh_manifest_default_dir(&w->dir, NULL)) {
-        sh_buf_release(&w->dir); // nowhere to remember, so it is hashed each time
-    }
-    if (w->dir.ptr) st = recall(w, err);
+    st = w->dir.ptr ? recall(w, err) : SHOAL_OK;
     if (!st && !w->over) st = sh_thread_start(&w->thread, "hashes", make, w, err);
-    if (st) {
-        sh_host_weights_destroy(w);
-        return st;
-    }
+    if (st) goto done;
     *out = w;
-    return SHOAL_OK;
+    w = NULL;
 
-no_memory:
+done:
+    if (st == SHOAL_ERR_NOMEM) {
+        (void)sh_fail(err, st, "no memory for the hashes of %s", sh_gguf_path(file, 0));
+    }
     sh_host_weights_destroy(w);
-    return sh_fail(err, SHOAL_ERR_NOMEM, "no memory for the hashes of %s", sh_gguf_path(file, 0));
+    return st;
 }
 
 void sh_host_weights_destroy(struct sh_host_weights *w)

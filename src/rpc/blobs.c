@@ -19,15 +19,14 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/thread.h"
-#include "blob/manifest.h"
 #include "net/key.h"
 
 #define LOOK_AGAIN_NS (2 * SH_SECOND)
 
 struct sh_blobs {
-    struct sh_folder *folder, *own; /* own: to be closed here; else NULL */
-    struct sh_mutex lock;           /* guards what follows, and the counts of blobs */
-    struct sh_blob **sent;          /* sorted */
+    struct sh_folder *folder;
+    struct sh_mutex lock;  /* guards what follows, and the counts of blobs */
+    struct sh_blob **sent; /* sorted */
     size_t n, cap;
     int64_t looked_ns; /* when the folder was last searched */
     bool looking;      /* it is being searched now */
@@ -139,38 +138,10 @@ enum shoal_status sh_blobs_create(struct sh_blobs **out, struct sh_folder *folde
     return SHOAL_OK;
 }
 
-enum shoal_status sh_blobs_open(struct sh_blobs **out, const char *dir, struct shoal_error *err)
-{
-    struct sh_folder_options opt = {.dir = dir};
-    struct sh_buf hashes = SH_BUF_INIT;
-    struct shoal_error why = SHOAL_ERROR_INIT;
-    struct sh_folder *f = NULL;
-    enum shoal_status st = SHOAL_OK;
-
-    *out = NULL;
-    if (dir) {
-        if (sh_manifest_default_dir(&hashes, &why) == SHOAL_OK)
-            opt.hashes = hashes.ptr;
-        else
-            sh_log(SH_LOG_WARN, "rpc", "hashes of %s are not remembered: %s", dir, why.message);
-        st = sh_folder_open(&f, &opt, err);
-        if (!st) st = sh_folder_hash(f, err);
-    }
-    if (!st) st = sh_blobs_create(out, f, err);
-    if (!st) {
-        (*out)->own = f; // moved
-        f = NULL;
-    }
-    sh_folder_close(f);
-    sh_buf_release(&hashes);
-    return st;
-}
-
 void sh_blobs_destroy(struct sh_blobs *b)
 {
     if (!b) return;
     SH_ASSERT(b->n == 0);
-    sh_folder_close(b->own);
     sh_mutex_release(&b->lock);
     sh_free(b->sent);
     sh_free(b);

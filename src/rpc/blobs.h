@@ -26,10 +26,6 @@ struct sh_blob;  /* one held tensor, opaque */
 /* `folder` (borrowed) may be NULL: no files of its own. */
 SHOAL_NODISCARD enum shoal_status sh_blobs_create(struct sh_blobs **out, struct sh_folder *folder,
                                                   struct shoal_error *err);
-/* The same with a folder of its own, if `dir` is not NULL: opened, and hashed in the background
- * where its hashes are not remembered. */
-SHOAL_NODISCARD enum shoal_status sh_blobs_open(struct sh_blobs **out, const char *dir,
-                                                struct shoal_error *err);
 void sh_blobs_destroy(struct sh_blobs *b); /* every blob must have been released; accepts NULL */
 
 /* Hold the tensor of this hash for a client of key `kid` ("" = none): found whole, or an empty or

@@ -259,25 +259,6 @@ static void blobs__new_files_are_found(void **state)
     rig_close(&r);
 }
 
-static void blobs__a_folder_of_its_own(void **state)
-{
-    struct shoal_error err = SHOAL_ERROR_INIT;
-    struct sh_blobs *b;
-    struct rig r;
-
-    (void)state;
-    rig_open(&r);
-    assert_int_equal(setenv("XDG_CACHE_HOME", r.root, 1), 0);
-    assert_int_equal(sh_blobs_open(&b, r.models, &err), SHOAL_OK);
-    sh_blobs_destroy(b);
-    assert_int_equal(sh_blobs_open(&b, NULL, &err), SHOAL_OK);
-    assert_false(sh_blobs_look_again(b));
-    sh_blobs_destroy(b);
-    assert_int_equal(sh_blobs_open(&b, r.hashes, &err), SHOAL_ERR_IO); // not there
-    assert_null(b);
-    rig_close(&r);
-}
-
 /* ---- threads --------------------------------------------------------------------------------*/
 
 struct sender {
@@ -373,7 +354,6 @@ int main(void)
         cmocka_unit_test(blobs__another_hash_is_refused),
         cmocka_unit_test(blobs__files_are_everybodys),
         cmocka_unit_test(blobs__new_files_are_found),
-        cmocka_unit_test(blobs__a_folder_of_its_own),
         cmocka_unit_test(blobs__several_may_send_the_same),
         cmocka_unit_test(blobs__every_allocation_may_fail),
     };
