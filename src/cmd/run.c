@@ -9,6 +9,7 @@
 #include "cmd/interrupt.h"
 #include "cmd/progress.h"
 #include "gguf/file.h"
+#include "host/cluster_keys.h"
 
 static void on_loading(void *self, uint64_t done, uint64_t total)
 {
@@ -29,20 +30,39 @@ static void cancel_engine(void *arg)
 enum { INTERRUPT_GRACE_S = 3 }; /* a frozen worker is not waited for longer after Ctrl-C */
 
 struct machines { /* the lists of the command line as the host takes them */
+    struct sh_cluster_worker found[SH_ARG_WORDS_MAX];
+    struct sh_host_worker worker[SH_ARG_WORDS_MAX];
     char text[SH_ARG_WORDS_MAX][300];
     const char *server[SH_ARG_WORDS_MAX];
     int64_t layers[SH_HOST_DEVICES_MAX + 1];
     int n_layers;
 };
 
+static enum shoal_status list_workers(const struct sh_run_options *o, struct machines *m,
+                                      struct shoal_error *err)
+{
+    enum shoal_status st = SHOAL_OK;
+
+    if (o->workers.n > 0)
+        st = sh_cluster_workers(m->found, o->workers.word, o->workers.n, o->key, NULL, err);
+    for (int i = 0; i < o->workers.n && !st; i++) {
+        m->worker[i].address = m->found[i].address;
+        m->worker[i].key = m->found[i].has_key ? &m->found[i].key : NULL;
+    }
+    return st;
+}
+
 static enum shoal_status list_machines(const struct sh_run_options *o, struct machines *m,
                                        struct shoal_error *err)
 {
+    enum shoal_status st;
     int64_t v;
 
-    if (o->servers.n >= SH_HOST_DEVICES_MAX)
-        return sh_fail(err, SHOAL_ERR_LIMIT, "--rpc: %d workers are more than %d", o->servers.n,
-                       SH_HOST_DEVICES_MAX - 1);
+    if (o->workers.n + o->servers.n >= SH_HOST_DEVICES_MAX)
+        return sh_fail(err, SHOAL_ERR_LIMIT, "%d machines are more than %d",
+                       o->workers.n + o->servers.n, SH_HOST_DEVICES_MAX - 1);
+    st = list_workers(o, m, err);
+    if (st) return st;
     for (int i = 0; i < o->servers.n; i++) {
         const struct sh_str s = o->servers.word[i];
         if (s.len >= sizeof m->text[i])
@@ -72,6 +92,11 @@ static enum shoal_status open_host(struct sh_run *r, struct machines *m, struct 
     struct sh_progress progress;
     struct sh_host_options h = {
         .model_path = o->model,
+        .n_workers = o->workers.n,
+        .workers = m->worker,
+        .insecure = o->insecure,
+        .relay = o->relay,
+        .format = (enum sh_rpc_format)o->wire,
         .n_servers = o->servers.n,
         .servers = m->server,
         .with_local = o->with_local,
@@ -104,6 +129,7 @@ static enum shoal_status open_model(struct sh_run *r, struct shoal_error *err)
     sh_interrupt_set_grace(INTERRUPT_GRACE_S);
     st = list_machines(&r->o, m, err);
     if (!st) st = open_host(r, m, err);
+    sh_cluster_workers_wipe(m->found, SH_ARG_WORDS_MAX);
     sh_free(m);
     if (st) return st;
     r->vocab = sh_host_vocab(r->host);

@@ -150,22 +150,52 @@ static const struct sh_arg args[] = {
 
     {.kind = SH_ARG_SECTION, .help = "Machines"},
     {.kind = SH_ARG_LIST,
+     .names = "--workers",
+     .value = "HOST:PORT,...",
+     .at = AT(workers),
+     .help = "compute on these machines, where shoal worker runs (port 50052 if none is given); "
+             "their keys are those of \"shoal key add\", and its names will do, too; this machine "
+             "only leads"},
+    {.kind = SH_ARG_TEXT,
+     .names = "--key",
+     .value = "SHOAL1-...",
+     .at = AT(key),
+     .help = "the key of all these workers, instead of kept ones (others on this machine may see "
+             "it)"},
+    {.kind = SH_ARG_LIST,
      .names = "--rpc",
      .value = "HOST:PORT,...",
      .at = AT(servers),
-     .help = "compute on these workers (shoal worker, or llama.cpp's RPC server); this machine "
-             "only leads"},
+     .help = "compute on these servers in llama.cpp's protocol (rpc-server, or shoal worker); it "
+             "is slower and has no keys"},
     {.kind = SH_ARG_FLAG,
      .names = "--with-local",
      .at = AT(with_local),
-     .help = "with --rpc: let this machine take layers, too"},
+     .help = "with --workers and --rpc: let this machine take layers, too"},
     {.kind = SH_ARG_NUMBERS,
      .names = "--layers",
      .value = "10,20",
      .at = AT(layers),
      .min = 0,
      .max = 1024,
-     .help = "layers per machine, in the order of --rpc, this one last (default: by free memory)"},
+     .help = "layers per machine: in the order of --workers, then of --rpc, this one last "
+             "(default: by free memory)"},
+    {.kind = SH_ARG_CHOICE,
+     .names = "--wire",
+     .value = "f32|f16|q8",
+     .at = AT(wire),
+     .help = "how hidden states cross the network between workers: f32 changes nothing, f16 and "
+             "q8 are a half and a quarter of the bytes, and change results a little (default f32)"},
+    {.kind = SH_ARG_FLAG,
+     .names = "--relay",
+     .at = AT(relay),
+     .help = "let hidden states between workers pass through this machine, though they may reach "
+             "each other"},
+    {.kind = SH_ARG_FLAG,
+     .names = "--insecure",
+     .at = AT(insecure),
+     .help = "use workers on other machines without a key: anybody between can read and change "
+             "everything"},
     {.kind = SH_ARG_CHOICE,
      .names = "--rpc-cache",
      .value = "auto|on|off",
@@ -179,7 +209,7 @@ static const struct sh_arg args[] = {
      .at = AT(step_timeout_s),
      .min = 0.05,
      .max = 86400,
-     .help = "how long a worker may be silent over one step (default 120)"},
+     .help = "how long a worker may compute one step (default 120)"},
 
     {.kind = SH_ARG_SECTION, .help = "Results"},
     {.kind = SH_ARG_FLAG,
@@ -341,12 +371,12 @@ static const struct sh_command command = {
     .usage = "-m model.gguf -p \"text\" [options]",
     .about =
         "Continues a text with a language model and streams what it writes to stdout; progress, "
-        "plan and timings go to stderr. With --rpc the model's layers run on other machines: the "
-        "text is the same, bit for bit. Options keep the names and meanings that users of "
+        "plan and timings go to stderr. With --workers the model's layers run on other machines: "
+        "the text is the same, bit for bit. Options keep the names and meanings that users of "
         "llama.cpp know.",
     .more = "Examples:\n"
             "  shoal run -m model.gguf -p \"The capital of France is\" -n 32 --temp 0\n"
-            "  shoal run -m model.gguf -f question.txt --rpc 10.0.0.2:50052,10.0.0.3:50052\n"
+            "  shoal run -m model.gguf -f question.txt --workers 10.0.0.2,10.0.0.3\n"
             "  shoal run -m model.gguf --perplexity text.txt --json\n"
             "\n"
             "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.\n",
@@ -375,7 +405,8 @@ static int check(const struct sh_run_options *o)
 {
     const struct sh_command *c = &command;
     const int n_prompts = !!o->prompt + !!o->prompt_file + !!o->prompt_ids.n;
-    const int64_t n_devices = o->servers.n + (o->with_local || o->servers.n == 0);
+    const int n_others = o->workers.n + o->servers.n;
+    const int64_t n_devices = n_others + (o->with_local || n_others == 0);
     const int64_t n_layers = count_numbers(&o->layers);
 
     if (!o->model) return sh_usage_error(c, "which model? give -m model.gguf");
@@ -389,8 +420,11 @@ static int check(const struct sh_run_options *o)
         return sh_usage_error(c, "--logits-out goes with a prompt, not with --perplexity");
     if (!o->perplexity && o->chunks >= 0)
         return sh_usage_error(c, "--chunks goes with --perplexity");
-    if (o->with_local && o->servers.n == 0)
-        return sh_usage_error(c, "--with-local goes with --rpc; alone, this machine does it all");
+    if (o->with_local && n_others == 0)
+        return sh_usage_error(c, "--with-local goes with --workers and --rpc; alone, this machine "
+                                 "does it all");
+    if (o->workers.n == 0 && (o->key || o->relay || o->insecure || o->wire))
+        return sh_usage_error(c, "--key, --wire, --relay and --insecure go with --workers");
     if (n_layers && n_layers != n_devices)
         return sh_usage_error(c, "--layers has %lld numbers for %lld machines", (long long)n_layers,
                               (long long)n_devices);

@@ -26,6 +26,10 @@ struct sh_run_options {
     int64_t top_k, repeat_last_n;              /* SH_UNSET_INT */
     int64_t seed;                              /* -1: random */
 
+    struct sh_arg_list workers;
+    const char *key;
+    int wire; /* enum sh_rpc_format */
+    bool relay, insecure;
     struct sh_arg_list servers;
     struct sh_arg_numbers layers;
     bool with_local;
