@@ -9,7 +9,7 @@
 #include "cmd/interrupt.h"
 #include "cmd/progress.h"
 #include "gguf/file.h"
-#include "host/cluster_keys.h"
+#include "host/known.h"
 
 static void on_loading(void *self, uint64_t done, uint64_t total)
 {
@@ -30,7 +30,7 @@ static void cancel_engine(void *arg)
 enum { INTERRUPT_GRACE_S = 3 }; /* a frozen worker is not waited for longer after Ctrl-C */
 
 struct machines { /* the lists of the command line as the host takes them */
-    struct sh_cluster_worker found[SH_ARG_WORDS_MAX];
+    struct sh_known known[SH_ARG_WORDS_MAX];
     struct sh_host_worker worker[SH_ARG_WORDS_MAX];
     char text[SH_ARG_WORDS_MAX][300];
     const char *server[SH_ARG_WORDS_MAX];
@@ -38,18 +38,43 @@ struct machines { /* the lists of the command line as the host takes them */
     int n_layers;
 };
 
+static enum shoal_status copy_word(char *out, size_t size, struct sh_str word, const char *option,
+                                   struct shoal_error *err)
+{
+    if (word.len >= size)
+        return sh_fail(err, SHOAL_ERR_ARG, "%s: an address of %zu letters is too long", option,
+                       word.len);
+    memcpy(out, word.ptr, word.len);
+    out[word.len] = '\0';
+    return SHOAL_OK;
+}
+
 static enum shoal_status list_workers(const struct sh_run_options *o, struct machines *m,
                                       struct shoal_error *err)
 {
     enum shoal_status st = SHOAL_OK;
+    char text[300];
 
-    if (o->workers.n > 0)
-        st = sh_cluster_workers(m->found, o->workers.word, o->workers.n, o->key, NULL, err);
     for (int i = 0; i < o->workers.n && !st; i++) {
-        m->worker[i].address = m->found[i].address;
-        m->worker[i].key = m->found[i].has_key ? &m->found[i].key : NULL;
+        struct sh_known *k = &m->known[i];
+        st = copy_word(text, sizeof text, o->workers.word[i], "--workers", err);
+        if (!st) st = sh_known_find(k, NULL, text, o->key, err);
+        m->worker[i].address = k->address;
+        m->worker[i].key = k->has_key ? &k->key : NULL;
     }
     return st;
+}
+
+// Every worker has accepted its key: the next run finds it.
+static void keep_keys(const struct sh_run_options *o, struct machines *m)
+{
+    struct shoal_error err = SHOAL_ERROR_INIT;
+    bool replaced;
+
+    for (int i = 0; i < o->workers.n; i++) {
+        if (sh_known_keep(&m->known[i], NULL, &replaced, &err))
+            sh_say("the key of %s is not kept: %s", m->known[i].address, err.message);
+    }
 }
 
 static enum shoal_status list_machines(const struct sh_run_options *o, struct machines *m,
@@ -64,12 +89,8 @@ static enum shoal_status list_machines(const struct sh_run_options *o, struct ma
     st = list_workers(o, m, err);
     if (st) return st;
     for (int i = 0; i < o->servers.n; i++) {
-        const struct sh_str s = o->servers.word[i];
-        if (s.len >= sizeof m->text[i])
-            return sh_fail(err, SHOAL_ERR_ARG, "--rpc: an address of %zu letters is too long",
-                           s.len);
-        memcpy(m->text[i], s.ptr, s.len);
-        m->text[i][s.len] = '\0';
+        st = copy_word(m->text[i], sizeof m->text[i], o->servers.word[i], "--rpc", err);
+        if (st) return st;
         m->server[i] = m->text[i];
     }
     for (int i = 0; i < o->layers.n; i++) {
@@ -129,7 +150,9 @@ static enum shoal_status open_model(struct sh_run *r, struct shoal_error *err)
     sh_interrupt_set_grace(INTERRUPT_GRACE_S);
     st = list_machines(&r->o, m, err);
     if (!st) st = open_host(r, m, err);
-    sh_cluster_workers_wipe(m->found, SH_ARG_WORDS_MAX);
+    if (!st) keep_keys(&r->o, m);
+    for (int i = 0; i < SH_ARG_WORDS_MAX; i++)
+        sh_known_wipe(&m->known[i]);
     sh_free(m);
     if (st) return st;
     r->vocab = sh_host_vocab(r->host);

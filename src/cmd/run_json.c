@@ -69,6 +69,20 @@ static json_t *timings_of(const struct sh_run *r, bool *ok)
     return t;
 }
 
+// Of one of shoal's workers: where its weights came from, and where its hidden states go.
+static void put_worker(json_t *row, const struct sh_run *r, int i, const struct sh_host_device *d,
+                       bool *ok)
+{
+    struct sh_remote_route route;
+
+    put(row, "found_bytes", count(d->bytes_found), ok);
+    put(row, "sent_bytes", count(d->bytes_sent), ok);
+    put(row, "encrypted", json_boolean(d->encrypted), ok);
+    if (!sh_host_route(r->host, i, &route)) return;
+    put(row, "direct", json_boolean(route.direct), ok);
+    if (!route.direct) put(row, "why", text_of(sh_str_from(route.why)), ok);
+}
+
 static json_t *plan_of(const struct sh_run *r, bool *ok)
 {
     json_t *list = json_array();
@@ -83,6 +97,7 @@ static json_t *plan_of(const struct sh_run *r, bool *ok)
         put(row, "layers", layers, ok);
         put(row, "weight_bytes", count(d.weight_bytes), ok);
         put(row, "kv_bytes", count(d.kv_bytes), ok);
+        if (d.worker) put_worker(row, r, i, &d, ok);
         push(list, row, ok);
     }
     return list;
@@ -98,7 +113,9 @@ static json_t *network_of(const struct sh_run *r, bool *ok)
         put(row, "address", text_of(sh_str_from(n->address)), ok);
         put(row, "bytes_sent", count(n->bytes_sent), ok);
         put(row, "bytes_received", count(n->bytes_received), ok);
-        put(row, "round_trips", count(n->round_trips), ok);
+        if (!n->worker) put(row, "round_trips", count(n->round_trips), ok);
+        if (n->worker) put(row, "frames_sent", count(n->frames_sent), ok);
+        if (n->worker) put(row, "frames_received", count(n->frames_received), ok);
         push(list, row, ok);
     }
     return list;

@@ -154,14 +154,13 @@ static const struct sh_arg args[] = {
      .value = "HOST:PORT,...",
      .at = AT(workers),
      .help = "compute on these machines, where shoal worker runs (port 50052 if none is given); "
-             "their keys are those of \"shoal key add\", and its names will do, too; this machine "
-             "only leads"},
+             "this machine only leads"},
     {.kind = SH_ARG_TEXT,
      .names = "--key",
      .value = "SHOAL1-...",
      .at = AT(key),
-     .help = "the key of all these workers, instead of kept ones (others on this machine may see "
-             "it)"},
+     .help = "the key that the worker shows with --pair; it is kept, so once is enough (\"shoal "
+             "key add\" keeps one, too, without showing it to others on this machine)"},
     {.kind = SH_ARG_LIST,
      .names = "--rpc",
      .value = "HOST:PORT,...",

@@ -7,6 +7,7 @@
  *     run_logits.c      --logits-out
  *     run_perplexity.c  --perplexity
  *     run_report.c      plan and timings for people
+ *     run_workers.c     and what there is to say of workers
  *     run_json.c        the same for programs
  */
 #ifndef CMD_RUN_PRIV_H
@@ -85,6 +86,8 @@ SHOAL_NODISCARD enum shoal_status sh_run_perplexity(struct sh_run *r, struct sho
 /* run_report.c: on stderr. */
 void sh_run_show_plan(const struct sh_run *r);
 void sh_run_show_timings(const struct sh_run *r);
+/* run_workers.c: the same. */
+void sh_run_show_workers(const struct sh_run *r);
 /* run_json.c: on stdout. */
 SHOAL_NODISCARD enum shoal_status sh_run_write_json(const struct sh_run *r,
                                                     struct shoal_error *err);

@@ -52,6 +52,7 @@ void sh_run_show_plan(const struct sh_run *r)
     }
     sh_say("%s, context %lld, loaded in %.0f ms", r->o.model, (long long)r->n_ctx, ms(r->load_ns));
     sh_table_end(&t, 2);
+    sh_run_show_workers(r);
 }
 
 /* ---- timings -------------------------------------------------------------------------------- */
@@ -75,6 +76,16 @@ static int64_t prompt_tokens(const struct sh_run *r)
     return r->has_perplexity ? r->n_chunks * r->chunk_tokens : (int64_t)r->prompt.len;
 }
 
+// Each protocol counts what costs it time: round trips of servers, frames of workers.
+static void add_count(struct sh_table *t, bool counts, uint64_t n, double per)
+{
+    if (counts) {
+        sh_table_add(t, "%.2f", (double)n / per);
+    } else {
+        sh_table_add(t, "%s", "");
+    }
+}
+
 /* Rows of one phase: what crossed the network between two moments, over `n` tokens. */
 static void add_traffic(struct sh_table *t, const char *phase, const struct sh_traffic *from,
                         const struct sh_traffic *to, int64_t n)
@@ -89,18 +100,20 @@ static void add_traffic(struct sh_table *t, const char *phase, const struct sh_t
         sh_table_add(t, "%s", sh_show_bytes((double)(b->bytes_sent - a->bytes_sent) / per).text);
         sh_table_add(t, "%s",
                      sh_show_bytes((double)(b->bytes_received - a->bytes_received) / per).text);
-        sh_table_add(t, "%.2f", (double)(b->round_trips - a->round_trips) / per);
-        sh_table_add(t, "%.2f", (double)(b->graphs_sent - a->graphs_sent) / per);
+        add_count(t, !b->worker, b->round_trips - a->round_trips, per);
+        add_count(t, !b->worker, b->graphs_sent - a->graphs_sent, per);
+        add_count(t, b->worker, b->frames_sent - a->frames_sent, per);
+        add_count(t, b->worker, b->frames_received - a->frames_received, per);
     }
 }
 
 static void show_traffic(const struct sh_run *r)
 {
-    struct sh_table t = sh_table_begin("llrrrr");
-    static const char *const titles[] = {"network",     "",      "sent", "received",
-                                         "round trips", "graphs"};
+    struct sh_table t = sh_table_begin("llrrrrrr");
+    static const char *const titles[] = {"network",     "",       "sent",       "received",
+                                         "round trips", "graphs", "frames out", "in"};
 
-    for (int i = 0; i < 6; i++)
+    for (int i = 0; i < 8; i++)
         sh_table_add(&t, "%s", titles[i]);
     if (r->o.stats) add_traffic(&t, "loading", NULL, &r->loaded, 0);
     if (r->o.stats || r->done.n < 2) add_traffic(&t, "prompt", &r->loaded, &r->prompted, 0);
