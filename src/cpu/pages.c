@@ -17,7 +17,9 @@
 #define WINDOW ((size_t)2 << 20)
 #define PAGES_IN_WINDOW (WINDOW / PAGE)
 #define USED_FROM (PAGES_IN_WINDOW / 4)
-#define LOOK_AT_MOST 8 // windows in one call
+#define LOOK_AT_MOST 8      // places in one call
+#define AT_ONCE_MOST 16     // windows
+#define JOIN_NS (2 * SH_MS) // what one takes, about
 
 #ifdef MADV_HUGEPAGE
 #ifndef MADV_COLLAPSE
@@ -43,15 +45,10 @@ static void advise_small(uint8_t *p, size_t bytes)
     (void)madvise(p, bytes, MADV_NOHUGEPAGE);
 }
 
-static void advise_large(uint8_t *p, size_t bytes)
+static void join(uint8_t *windows, size_t n)
 {
-    (void)madvise(p, bytes, MADV_HUGEPAGE);
-}
-
-static void join(uint8_t *window)
-{
-    advise_large(window, WINDOW);
-    (void)madvise(window, WINDOW, MADV_COLLAPSE);
+    (void)madvise(windows, n * WINDOW, MADV_HUGEPAGE);
+    (void)madvise(windows, n * WINDOW, MADV_COLLAPSE);
 }
 
 static size_t count_used(uint8_t *window)
@@ -78,15 +75,10 @@ static void advise_small(uint8_t *p, size_t bytes)
     (void)bytes;
 }
 
-static void advise_large(uint8_t *p, size_t bytes)
+static void join(uint8_t *windows, size_t n)
 {
-    (void)p;
-    (void)bytes;
-}
-
-static void join(uint8_t *window)
-{
-    (void)window;
+    (void)windows;
+    (void)n;
 }
 
 static size_t count_used(uint8_t *window)
@@ -122,32 +114,32 @@ void sh_cpu_pages_release(struct sh_cpu_pages *p)
     *p = (struct sh_cpu_pages)SH_CPU_PAGES_INIT;
 }
 
-void sh_cpu_pages_expect_much(struct sh_cpu_pages *p)
+/* How many windows from `i` on can be joined together, at most `most`. */
+static size_t count_ready(const struct sh_cpu_pages *p, size_t i, size_t most)
 {
-    if (p->expects_much || p->n_windows == 0) return;
-    p->expects_much = true;
-    for (size_t i = 0; i < p->n_windows; i++) {
-        if (p->joined[i] || count_used(p->windows + i * WINDOW) > 0) continue;
-        p->joined[i] = 1;
-        p->n_left--;
-    }
-    advise_large(p->windows, p->n_windows * WINDOW);
+    size_t n = 0;
+
+    while (n < most && i + n < p->n_windows && !p->joined[i + n] &&
+           count_used(p->windows + (i + n) * WINDOW) >= USED_FROM)
+        n++;
+    return n;
 }
 
 void sh_cpu_pages_join(struct sh_cpu_pages *p, int64_t budget_ns)
 {
     const int64_t began_ns = sh_now_ns(&sh_clock_system);
-    int64_t spent_ns = 0;
+    int64_t spent_ns = 0, most;
 
     if (p->n_left == 0) return;
     p->credit_ns = p->credit_ns < 0 ? p->credit_ns + budget_ns : budget_ns;
+    most = p->credit_ns / JOIN_NS < AT_ONCE_MOST ? p->credit_ns / JOIN_NS + 1 : AT_ONCE_MOST;
     for (int looks = 0; looks < LOOK_AT_MOST && p->n_left > 0 && spent_ns < p->credit_ns; looks++) {
-        const size_t i = p->next;
-        p->next = (i + 1) % p->n_windows;
-        if (p->joined[i] || count_used(p->windows + i * WINDOW) < USED_FROM) continue;
-        join(p->windows + i * WINDOW);
-        p->joined[i] = 1;
-        p->n_left--;
+        const size_t i = p->next, n = count_ready(p, i, (size_t)most);
+        p->next = (i + (n > 0 ? n : 1)) % p->n_windows;
+        if (n == 0) continue;
+        join(p->windows + i * WINDOW, n);
+        memset(p->joined + i, 1, n);
+        p->n_left -= n;
         spent_ns = sh_now_ns(&sh_clock_system) - began_ns;
     }
     p->credit_ns -= spent_ns;

@@ -108,25 +108,24 @@ static void pages__time_is_bounded(void **state)
     tear_down(&m);
 }
 
-/* Windows in use wait for their turn; the others need none. */
-static void pages__long_prompt_needs_no_joining(void **state)
+/* Much time joins neighbours together, but none beyond the last or across one that is not used. */
+static void pages__neighbours_are_joined_together(void **state)
 {
     struct memory m;
 
     (void)state;
     if (!sh_cpu_pages_usable()) return;
     set_up(&m);
-    use(&m, 1, 1);
-    sh_cpu_pages_expect_much(&m.pages);
-    assert_int_equal(m.pages.n_left, 1);
-    assert_false(m.pages.joined[1]);
-    for (size_t i = 0; i < 4; i++)
-        use(&m, i, 300);
-    sh_cpu_pages_expect_much(&m.pages);
-    join_for_long(&m);
-    assert_int_equal(m.pages.n_left, 0);
-    for (size_t i = 0; i < 4; i++)
-        check_contents(&m, i, 300);
+    use(&m, 0, 300);
+    use(&m, 1, 200);
+    use(&m, 3, 512);
+    sh_cpu_pages_join(&m.pages, 100 * SH_SECOND);
+    assert_int_equal(m.pages.n_left, m.pages.n_windows - 3);
+    assert_true(m.pages.joined[0] && m.pages.joined[1] && m.pages.joined[3]);
+    check_contents(&m, 0, 300);
+    check_contents(&m, 1, 200);
+    check_contents(&m, 2, 0);
+    check_contents(&m, 3, 512);
     tear_down(&m);
 }
 
@@ -165,7 +164,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pages__joined_from_a_quarter_on),
         cmocka_unit_test(pages__time_is_bounded),
-        cmocka_unit_test(pages__long_prompt_needs_no_joining),
+        cmocka_unit_test(pages__neighbours_are_joined_together),
         cmocka_unit_test(pages__little_memory_has_no_windows),
         cmocka_unit_test(pages__no_memory_leaves_nothing),
     };

@@ -20,7 +20,6 @@
 #define CANCELLED_KEPT 64                    // tickets that wait() can still tell apart
 #define SUM_SLEEP_NS (SH_MS / 5)             // another queue's new command may have to wait as long
 #define PAGES_SHARE 16                       // 1/16 of the time of runs may go into large pages
-#define MANY_ROWS 512                        // a run of as many is part of a long prompt
 
 enum command_kind { COMMAND_COPY, COMMAND_FILL, COMMAND_RUN };
 
@@ -161,13 +160,6 @@ static void look_again(struct sh_cpu_device *d)
     sh_mutex_unlock(&d->lock);
 }
 
-static void begin_run(struct sh_cpu_device *d, struct sh_cpu_run *r)
-{
-    r->id = ++d->n_runs;
-    for (int i = 0; r->extents.t >= MANY_ROWS && i < r->x->n_caches; i++)
-        sh_cpu_pages_expect_much(&r->x->caches[i]->pages);
-}
-
 /* After a run and before its result is known: until then nobody frees the buffers. */
 static void join_pages(const struct sh_cpu_exec *x, int64_t run_ns)
 {
@@ -186,7 +178,7 @@ static bool advance(struct sh_cpu_queue *q, struct command *c, bool *worked, enu
     enum sh_cpu_progress progress;
     int64_t spent_ns;
 
-    if (!c->begun) begin_run(d, &c->run);
+    if (!c->begun) c->run.id = ++d->n_runs;
     c->begun = true;
     progress = sh_cpu_run_advance(&c->run, d->pool, d->kernels, somebody_ready, q, st, err);
     c->waits = progress == SH_CPU_WAITS;
