@@ -14,6 +14,7 @@
 #include "kernels/kernels.h"
 
 enum { WIDTH = 64, HEADS = 6, KV_HEADS = 3, HEAD = 32, FF = 192, VOCAB = 96, LAYERS = 3 };
+enum { LAYERS_MAX = 8 };
 enum { EXPERTS = 6, USED = 2, FF_EXPERT = 128, FF_BLOCK = 32 };
 enum { SSM_HEADS = 6, SSM_GROUPS = 3, SSM_STATE = 16, SSM_INNER = 192, SSM_CONV = 4 };
 
@@ -21,6 +22,7 @@ struct maker {
     struct sh_gguf_writer *w;
     enum sh_dtype type;
     bool apart; /* one tensor per expert */
+    int n_layers;
     uint32_t seed;
     void *blocks[512]; /* data that must live until written */
     int n_blocks;
@@ -169,17 +171,17 @@ static void keys(struct maker *m, enum tm_kind kind)
 {
     const char *arch = kind == TM_HYBRID ? "granitehybrid" : "llama";
     char k[96];
-    int64_t kv[LAYERS];
+    int64_t kv[LAYERS_MAX];
 
 #define KEY(suffix) (snprintf(k, sizeof k, "%s.%s", arch, suffix), k)
     sh_gguf_put_str(m->w, "general.architecture", sh_str_from(arch));
-    sh_gguf_put_u32(m->w, KEY("block_count"), LAYERS);
+    sh_gguf_put_u32(m->w, KEY("block_count"), (uint32_t)m->n_layers);
     sh_gguf_put_u32(m->w, KEY("context_length"), 16384);
     sh_gguf_put_u32(m->w, KEY("embedding_length"), WIDTH);
     sh_gguf_put_u32(m->w, KEY("attention.head_count"), HEADS);
-    for (int il = 0; il < LAYERS; il++)
+    for (int il = 0; il < m->n_layers; il++)
         kv[il] = is_mamba(kind, il) ? 0 : KV_HEADS;
-    sh_gguf_put_ints(m->w, KEY("attention.head_count_kv"), SH_GGUF_U32, kv, LAYERS);
+    sh_gguf_put_ints(m->w, KEY("attention.head_count_kv"), SH_GGUF_U32, kv, (size_t)m->n_layers);
     sh_gguf_put_u32(m->w, KEY("attention.key_length"), HEAD);
     sh_gguf_put_u32(m->w, KEY("attention.value_length"), HEAD);
     sh_gguf_put_u32(m->w, KEY("rope.dimension_count"), HEAD);
@@ -209,9 +211,13 @@ static void keys(struct maker *m, enum tm_kind kind)
 }
 
 static void make(struct tm_model *m, enum tm_kind kind, enum sh_dtype type, bool apart,
-                 uint32_t seed)
+                 uint32_t seed, int n_layers)
 {
-    struct maker mk = {.w = sh_gguf_writer_create(), .type = type, .apart = apart, .seed = seed};
+    struct maker mk = {.w = sh_gguf_writer_create(),
+                       .type = type,
+                       .apart = apart,
+                       .n_layers = n_layers,
+                       .seed = seed};
     struct shoal_error err = SHOAL_ERROR_INIT;
 
     *m = (struct tm_model){0};
@@ -220,7 +226,7 @@ static void make(struct tm_model *m, enum tm_kind kind, enum sh_dtype type, bool
     put(&mk, type, "token_embd.weight", 2, WIDTH, VOCAB, 0, 1);
     vector(&mk, -1, "output_norm.weight", 1, WIDTH, 1, 1, 0.1f);
     matrix(&mk, -1, "output", WIDTH, VOCAB);
-    for (int il = 0; il < LAYERS; il++) {
+    for (int il = 0; il < n_layers; il++) {
         vector(&mk, il, "attn_norm.weight", 1, WIDTH, 1, 1, 0.1f);
         vector(&mk, il, "ffn_norm.weight", 1, WIDTH, 1, 1, 0.1f);
         if (is_mamba(kind, il)) {
@@ -243,12 +249,19 @@ static void make(struct tm_model *m, enum tm_kind kind, enum sh_dtype type, bool
 
 void tm_make(struct tm_model *m, enum tm_kind kind, enum sh_dtype type, uint32_t seed)
 {
-    make(m, kind, type, false, seed);
+    make(m, kind, type, false, seed, LAYERS);
+}
+
+void tm_make_deep(struct tm_model *m, enum tm_kind kind, enum sh_dtype type, uint32_t seed,
+                  int n_layers)
+{
+    assert_in_range(n_layers, 1, LAYERS_MAX);
+    make(m, kind, type, false, seed, n_layers);
 }
 
 void tm_make_old(struct tm_model *m, enum tm_kind kind, enum sh_dtype type, uint32_t seed)
 {
-    make(m, kind, type, true, seed);
+    make(m, kind, type, true, seed, LAYERS);
 }
 
 void tm_release(struct tm_model *m)

@@ -28,6 +28,9 @@ struct tm_model {
 const char *tm_name(enum tm_kind kind);
 /* Weight matrices of type `type` (norms and routers stay f32).  Fails the test on error. */
 void tm_make(struct tm_model *m, enum tm_kind kind, enum sh_dtype type, uint32_t seed);
+/* The same with more layers, or fewer: 1 to 8. */
+void tm_make_deep(struct tm_model *m, enum tm_kind kind, enum sh_dtype type, uint32_t seed,
+                  int n_layers);
 /* The same weights as old files hold them: one tensor per expert. */
 void tm_make_old(struct tm_model *m, enum tm_kind kind, enum sh_dtype type, uint32_t seed);
 void tm_release(struct tm_model *m);
