@@ -37,7 +37,7 @@ enum shoal_status sh_rpc_server_create(struct sh_rpc_server **out,
                                        struct shoal_error *err)
 {
     struct sh_rpc_server *s = sh_calloc(1, sizeof *s);
-    enum shoal_status st = SHOAL_OK;
+    enum shoal_status st;
 
     *out = NULL;
     if (!s) return sh_fail(err, SHOAL_ERR_NOMEM, "no memory for a server");
@@ -47,9 +47,7 @@ enum shoal_status sh_rpc_server_create(struct sh_rpc_server **out,
     sh_mutex_init(&s->lock);
     sh_cond_init(&s->changed);
     sh_log_limit_init(&s->log, "rpc", s->opt.log_lines_max);
-    s->zeros = sh_calloc(1, SH_RPC_CHUNK_MAX);
-    if (!s->zeros) st = sh_fail(err, SHOAL_ERR_NOMEM, "no memory for a server");
-    if (!st) st = sh_rpc_machine(s->machine, err);
+    st = sh_rpc_machine(s->machine, err);
     if (!st) st = sh_rpc_random_id(s->boot, err);
     if (!st) st = sh_rpc_links_create(&s->links, err);
     if (!st) st = sh_thread_start(&s->reaper, "lease", sh_sessions_reap, s, err);
@@ -73,7 +71,6 @@ void sh_rpc_server_destroy(struct sh_rpc_server *s)
     SH_ASSERT(!s->served && !s->sessions);
     sh_rpc_links_destroy(s->links);
     sh_log_limit_release(&s->log);
-    sh_free(s->zeros);
     sh_cond_release(&s->changed);
     sh_mutex_release(&s->lock);
     sh_free(s);
@@ -105,10 +102,6 @@ static enum shoal_status on_data(void *self, struct sh_rpc_conn *c, const struct
 {
     const struct data *d = self;
 
-    if (m->type == SH_RPC_MSG_PROBE) {
-        sh_server_probe(d->server, c, m);
-        return SHOAL_OK;
-    }
     if (m->type == SH_RPC_MSG_ATTACH) return attach(d, m);
     if (!d->v->session) {
         return sh_fail(err, SHOAL_ERR_STATE, "%s before ATTACH", sh_rpc_info(m->type)->name);

@@ -61,7 +61,6 @@ struct sh_rpc_server {
     uint8_t machine[16], boot[16];
     struct sh_rpc_links *links;
     struct sh_log_limit log;
-    uint8_t *zeros; /* SH_RPC_CHUNK_MAX of them, for PROBED */
     int64_t began_ns;
     atomic_bool stopping;
     atomic_int n_steps;     /* under way in all stages */
@@ -84,9 +83,7 @@ void sh_served_cut(struct sh_served *v, const char *why);
 /* An answer, or what nobody waits for. */
 void sh_server_answer(struct sh_rpc_conn *c, enum sh_rpc_type type, uint32_t request,
                       const void *msg);
-/* Answers to PROBE (on any connection), DEVICES and STATS. */
-void sh_server_probe(struct sh_rpc_server *s, struct sh_rpc_conn *c,
-                     const struct sh_rpc_incoming *m);
+/* Answers to DEVICES and STATS. */
 void sh_server_devices(struct sh_rpc_server *s, struct sh_rpc_conn *c, uint32_t request);
 void sh_server_tell_stats(struct sh_rpc_server *s, struct sh_rpc_conn *c, uint32_t request);
 /* Steps begin (1), or are over (below 0). */

@@ -14,23 +14,6 @@ void sh_server_answer(struct sh_rpc_conn *c, enum sh_rpc_type type, uint32_t req
     if (sh_rpc_conn_send(c, type, request, msg, NULL)) return;
 }
 
-void sh_server_probe(struct sh_rpc_server *s, struct sh_rpc_conn *c,
-                     const struct sh_rpc_incoming *m)
-{
-    const struct sh_rpc_probe *p = m->msg;
-    const struct sh_rpc_probed answer = {.stamp = p->stamp,
-                                         .data = {.ptr = s->zeros, .n = p->answer_bytes}};
-    struct shoal_error why = SHOAL_ERROR_INIT;
-
-    if (p->answer_bytes > SH_RPC_CHUNK_MAX) {
-        (void)sh_fail(&why, SHOAL_ERR_LIMIT, "PROBE asks for %u bytes, at most %u are possible",
-                      (unsigned)p->answer_bytes, (unsigned)SH_RPC_CHUNK_MAX);
-        sh_rpc_conn_refuse(c, m->request, SHOAL_ERR_LIMIT, &why, 0, 0);
-        return;
-    }
-    sh_server_answer(c, SH_RPC_MSG_PROBED, m->request, &answer);
-}
-
 /* ---- devices --------------------------------------------------------------------------------*/
 
 struct texts {

@@ -46,14 +46,6 @@ static struct sh_hosted *stage_of(struct control *k, const struct sh_rpc_incomin
 
 /* ---- the worker -----------------------------------------------------------------------------*/
 
-static enum shoal_status on_probe(struct control *k, const struct sh_rpc_incoming *m,
-                                  struct shoal_error *err)
-{
-    (void)err;
-    sh_server_probe(k->server, k->v->conn, m);
-    return SHOAL_OK;
-}
-
 static enum shoal_status on_devices(struct control *k, const struct sh_rpc_incoming *m,
                                     struct shoal_error *err)
 {
@@ -274,16 +266,25 @@ struct row {
 };
 
 static const struct row ROWS[SH_RPC_TYPE_COUNT] = {
-    [SH_RPC_MSG_PROBE] = {on_probe, false},        [SH_RPC_MSG_DEVICES] = {on_devices, false},
-    [SH_RPC_MSG_STATS] = {on_stats, false},        [SH_RPC_MSG_OPEN] = {on_open, false},
-    [SH_RPC_MSG_RESUME] = {on_resume, false},      [SH_RPC_MSG_CLOSE] = {on_close, true},
-    [SH_RPC_MSG_RESET] = {on_reset, true},         [SH_RPC_MSG_WANT] = {on_weights, true},
-    [SH_RPC_MSG_PUT] = {on_weights, true},         [SH_RPC_MSG_PUT_END] = {on_weights, true},
-    [SH_RPC_MSG_STAGE_PUT] = {on_stage_put, true}, [SH_RPC_MSG_STAGE_DROP] = {on_stage_drop, true},
-    [SH_RPC_MSG_ROUTE] = {on_route, true},         [SH_RPC_MSG_STEP] = {on_step, true},
-    [SH_RPC_MSG_HIDDEN] = {on_hidden, true},       [SH_RPC_MSG_CANCEL] = {on_cancel, true},
-    [SH_RPC_MSG_LINK_EXPECT] = {on_link, true},    [SH_RPC_MSG_LINK_OPEN] = {on_link, true},
-    [SH_RPC_MSG_LINK_CLOSE] = {on_link, true},     [SH_RPC_MSG_LINK_PROBE] = {on_link, true},
+    [SH_RPC_MSG_DEVICES] = {on_devices, false},
+    [SH_RPC_MSG_STATS] = {on_stats, false},
+    [SH_RPC_MSG_OPEN] = {on_open, false},
+    [SH_RPC_MSG_RESUME] = {on_resume, false},
+    [SH_RPC_MSG_CLOSE] = {on_close, true},
+    [SH_RPC_MSG_RESET] = {on_reset, true},
+    [SH_RPC_MSG_WANT] = {on_weights, true},
+    [SH_RPC_MSG_PUT] = {on_weights, true},
+    [SH_RPC_MSG_PUT_END] = {on_weights, true},
+    [SH_RPC_MSG_STAGE_PUT] = {on_stage_put, true},
+    [SH_RPC_MSG_STAGE_DROP] = {on_stage_drop, true},
+    [SH_RPC_MSG_ROUTE] = {on_route, true},
+    [SH_RPC_MSG_STEP] = {on_step, true},
+    [SH_RPC_MSG_HIDDEN] = {on_hidden, true},
+    [SH_RPC_MSG_CANCEL] = {on_cancel, true},
+    [SH_RPC_MSG_LINK_EXPECT] = {on_link, true},
+    [SH_RPC_MSG_LINK_OPEN] = {on_link, true},
+    [SH_RPC_MSG_LINK_CLOSE] = {on_link, true},
+    [SH_RPC_MSG_LINK_PROBE] = {on_link, true},
 };
 
 static enum shoal_status on_message(void *self, struct sh_rpc_conn *c,
