@@ -147,7 +147,7 @@ static enum shoal_status take_claim(struct making *k, struct shoal_error *err)
         return sh_fail(err, SHOAL_ERR_LIMIT, "the size of a stage overflows");
     }
     bytes = n;
-    if (!sh_session_take(k->opt->session, bytes, &left)) {
+    if (!sh_session_reserve(k->opt->session, bytes, &left)) {
         k->opt->need = bytes;
         k->opt->left = left;
         return sh_fail(err, SHOAL_ERR_NOMEM,
@@ -274,7 +274,7 @@ void sh_hosted_destroy(struct sh_hosted *h)
     if (!h) return;
     sh_station_close(h->station);
     sh_server_count_step(h->session->server, -(int)(h->next - h->out_next));
-    sh_session_give(h->session, h->bytes);
+    sh_session_return(h->session, h->bytes);
     sh_free(h->arrival);
     sh_free(h->kept);
     sh_free(h->encoded);

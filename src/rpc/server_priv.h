@@ -177,8 +177,8 @@ struct sh_hosted *sh_session_stage(struct sh_session *s, struct sh_rpc_handle h)
 /* All stages, one after the other: *at begins at 0; NULL behind the last. */
 struct sh_hosted *sh_session_next_stage(struct sh_session *s, int *at);
 /* Take bytes of what the session set aside; false: only *left are. */
-bool sh_session_take(struct sh_session *s, uint64_t bytes, uint64_t *left);
-void sh_session_give(struct sh_session *s, uint64_t bytes);
+bool sh_session_reserve(struct sh_session *s, uint64_t bytes, uint64_t *left);
+void sh_session_return(struct sh_session *s, uint64_t bytes);
 /* Load a stage in a thread of its own, which answers `request`.  What it is refused for at once is
  * a failure. */
 SHOAL_NODISCARD enum shoal_status sh_session_put_stage(struct sh_session *s, struct sh_rpc_conn *c,

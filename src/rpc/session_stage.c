@@ -24,7 +24,7 @@ struct sh_session_put {
 
 /* ---- memory ---------------------------------------------------------------------------------*/
 
-bool sh_session_take(struct sh_session *s, uint64_t bytes, uint64_t *left)
+bool sh_session_reserve(struct sh_session *s, uint64_t bytes, uint64_t *left)
 {
     bool ok;
 
@@ -36,7 +36,7 @@ bool sh_session_take(struct sh_session *s, uint64_t bytes, uint64_t *left)
     return ok;
 }
 
-void sh_session_give(struct sh_session *s, uint64_t bytes)
+void sh_session_return(struct sh_session *s, uint64_t bytes)
 {
     sh_mutex_lock(&s->lock);
     SH_ASSERT(bytes <= s->taken);
