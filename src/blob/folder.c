@@ -7,57 +7,15 @@
  */
 #include "blob/folder.h"
 
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/thread.h"
 #include "blob/folder_priv.h"
-#include "blob/manifest.h"
 
 #define FILES_MAX 4096
 #define TENSORS_MAX ((size_t)4 << 20)
-
-struct entry {
-    struct sh_sha256 hash;
-    size_t tensor;
-};
-
-struct sh_folder_model {
-    char *path;
-    struct sh_file_id *ids; /* of its shards */
-    int n_shards;
-    size_t n_tensors;
-    uint64_t bytes;
-    /* Under the folder's lock: */
-    struct entry *entries; /* sorted by hash; NULL until it is hashed, then constant */
-    bool failed;           /* it could not be hashed */
-    int refs;
-    struct sh_gguf *g; /* open while there are blobs */
-    int n_blobs;
-};
-
-struct model_list {
-    struct sh_folder_model **models;
-    size_t n;
-};
-
-struct sh_folder {
-    char *dir, *hashes;
-    int n_threads;
-    size_t files_max, tensors_max;
-    const struct sh_clock *wall;
-    atomic_bool stop;
-    struct sh_mutex scanning; /* one scan at a time; taken before `lock` */
-    struct sh_mutex lock;     /* guards what follows, and models as said there */
-    struct sh_cond changed;   /* wanted, closing */
-    struct sh_thread thread;  /* that hashes, from the first wish on */
-    struct model_list list;
-    bool wanted; /* there may be something to hash */
-    bool closing;
-};
 
 /* ---- models ---------------------------------------------------------------------------------*/
 
@@ -66,12 +24,13 @@ static void free_model(struct sh_folder_model *m)
     if (!m) return;
     sh_gguf_close(m->g);
     sh_free(m->entries);
+    sh_free(m->marks);
     sh_free(m->ids);
     sh_free(m->path);
     sh_free(m);
 }
 
-static void unref(struct sh_folder *f, struct sh_folder_model *m)
+void folder_unref(struct sh_folder *f, struct sh_folder_model *m)
 {
     bool last;
 
@@ -83,20 +42,20 @@ static void unref(struct sh_folder *f, struct sh_folder_model *m)
 
 static int by_hash(const void *a, const void *b)
 {
-    const struct entry *x = a, *y = b;
+    const struct folder_entry *x = a, *y = b;
 
     return memcmp(x->hash.bytes, y->hash.bytes, SH_SHA256_BYTES);
 }
 
 /* NULL: no memory. */
-static struct entry *make_entries(const struct sh_manifest *m)
+struct folder_entry *folder_make_entries(const struct sh_manifest *m)
 {
     const size_t n = sh_manifest_n_tensors(m);
-    struct entry *e = sh_calloc(n, sizeof *e);
+    struct folder_entry *e = sh_calloc(n, sizeof *e);
 
     if (!e) return NULL;
     for (size_t i = 0; i < n; i++)
-        e[i] = (struct entry){.hash = sh_manifest_tensor(m, i)->sha256, .tensor = i};
+        e[i] = (struct folder_entry){.hash = sh_manifest_tensor(m, i)->sha256, .tensor = i};
     qsort(e, n, sizeof *e, by_hash);
     return e;
 }
@@ -110,7 +69,7 @@ static bool is_same(const struct sh_folder_model *m, const struct sh_gguf *g)
 }
 
 /* Open the model's file, which must be what it was. */
-static enum shoal_status open_same(struct sh_gguf **out, const struct sh_folder_model *m,
+enum shoal_status folder_open_same(struct sh_gguf **out, const struct sh_folder_model *m,
                                    struct shoal_error *err)
 {
     enum shoal_status st = sh_gguf_open(out, m->path, err);
@@ -138,8 +97,9 @@ static enum shoal_status create_model(struct sh_folder_model **out, const struct
         m->n_tensors = sh_gguf_n_tensors(g);
         m->path = sh_strdup(path);
         m->ids = sh_calloc((size_t)m->n_shards, sizeof *m->ids);
+        m->marks = folder_make_marks(g);
     }
-    if (!m || !m->path || !m->ids) {
+    if (!m || !m->path || !m->ids || !m->marks) {
         st = sh_fail(err, SHOAL_ERR_NOMEM, "no memory to list %s", path);
         goto done;
     }
@@ -149,7 +109,7 @@ static enum shoal_status create_model(struct sh_folder_model **out, const struct
         m->bytes += sh_gguf_tensor(g, i)->data_bytes;
     if (f->hashes) st = sh_manifest_recall(&sums, g, f->hashes, err);
     if (st) goto done;
-    if (sums) m->entries = make_entries(sums);
+    if (sums) m->entries = folder_make_entries(sums);
     if (sums && !m->entries) {
         st = sh_fail(err, SHOAL_ERR_NOMEM, "no memory for the hashes of %s", path);
         goto done;
@@ -169,7 +129,7 @@ done:
 static void release_list(struct sh_folder *f, struct model_list *l)
 {
     for (size_t i = 0; i < l->n; i++)
-        unref(f, l->models[i]);
+        folder_unref(f, l->models[i]);
     sh_free(l->models);
     *l = (struct model_list){.models = NULL};
 }
@@ -265,103 +225,19 @@ enum shoal_status sh_folder_scan(struct sh_folder *f, struct shoal_error *err)
     return st;
 }
 
-/* ---- hashing --------------------------------------------------------------------------------*/
-
-static enum shoal_status hash_model(struct sh_folder *f, const struct sh_folder_model *m,
-                                    struct entry **out, struct shoal_error *err)
-{
-    const struct sh_manifest_options opt = {
-        .n_threads = f->n_threads, .dir = f->hashes, .wall = f->wall, .stop = &f->stop};
-    struct sh_manifest *sums = NULL;
-    struct sh_gguf *g = NULL;
-    enum shoal_status st = open_same(&g, m, err);
-
-    *out = NULL;
-    if (!st) st = sh_manifest_make(&sums, g, &opt, err);
-    if (!st) *out = make_entries(sums);
-    if (!st && !*out) {
-        st = sh_fail(err, SHOAL_ERR_NOMEM, "no memory for the hashes of %s", m->path);
-    }
-    sh_manifest_destroy(sums);
-    sh_gguf_close(g);
-    return st;
-}
-
-/* The next model to hash, counted, or NULL at the end. */
-static struct sh_folder_model *next_to_hash(struct sh_folder *f)
-{
-    struct sh_folder_model *m = NULL;
-
-    sh_mutex_lock(&f->lock);
-    for (;;) {
-        while (!f->wanted && !f->closing)
-            (void)sh_cond_wait(&f->changed, &f->lock, INT64_MAX);
-        if (f->closing) break;
-        for (size_t i = 0; i < f->list.n && !m; i++)
-            if (!f->list.models[i]->entries && !f->list.models[i]->failed) m = f->list.models[i];
-        if (m) break;
-        f->wanted = false;
-        sh_cond_broadcast(&f->changed);
-    }
-    if (m) m->refs++;
-    sh_mutex_unlock(&f->lock);
-    return m;
-}
-
-static void *hashing_thread(void *arg)
-{
-    struct sh_folder *f = arg;
-    struct sh_folder_model *m;
-
-    while ((m = next_to_hash(f)) != NULL) {
-        struct shoal_error err = SHOAL_ERROR_INIT;
-        struct entry *e;
-        const enum shoal_status st = hash_model(f, m, &e, &err);
-        if (st && st != SHOAL_ERR_CANCELLED) {
-            sh_log(SH_LOG_WARN, "blob", "left out: %s", err.message);
-        }
-        sh_mutex_lock(&f->lock);
-        m->entries = e;
-        m->failed = !e;
-        sh_mutex_unlock(&f->lock);
-        unref(f, m);
-    }
-    return NULL;
-}
-
-enum shoal_status sh_folder_hash(struct sh_folder *f, struct shoal_error *err)
-{
-    enum shoal_status st = SHOAL_OK;
-
-    sh_mutex_lock(&f->lock);
-    if (!f->thread.running) st = sh_thread_start(&f->thread, "hashes", hashing_thread, f, err);
-    if (!st) f->wanted = true;
-    sh_cond_broadcast(&f->changed);
-    sh_mutex_unlock(&f->lock);
-    return st;
-}
-
-void sh_folder_wait(struct sh_folder *f)
-{
-    sh_mutex_lock(&f->lock);
-    while (f->wanted && !f->closing)
-        (void)sh_cond_wait(&f->changed, &f->lock, INT64_MAX);
-    sh_mutex_unlock(&f->lock);
-}
-
 /* ---- finding --------------------------------------------------------------------------------*/
 
 /* A model with that hash, counted, and its open file, if it is. */
 static struct sh_folder_model *find(struct sh_folder *f, const struct sh_sha256 *hash,
                                     size_t *tensor, bool *is_open)
 {
-    const struct entry key = {.hash = *hash};
+    const struct folder_entry key = {.hash = *hash};
     struct sh_folder_model *m = NULL;
 
     sh_mutex_lock(&f->lock);
     for (size_t i = 0; i < f->list.n && !m; i++) {
         struct sh_folder_model *o = f->list.models[i];
-        const struct entry *e =
+        const struct folder_entry *e =
             o->entries ? bsearch(&key, o->entries, o->n_tensors, sizeof key, by_hash) : NULL;
         if (!e) continue;
         *tensor = e->tensor;
@@ -381,7 +257,7 @@ static enum shoal_status open_model(struct sh_folder *f, struct sh_folder_model 
                                     struct shoal_error *err)
 {
     struct sh_gguf *g;
-    enum shoal_status st = open_same(&g, m, err);
+    enum shoal_status st = folder_open_same(&g, m, err);
 
     if (st) return st;
     sh_mutex_lock(&f->lock);
@@ -445,14 +321,14 @@ enum shoal_status sh_folder_get(struct sh_folder *f, const struct sh_sha256 *has
             if (!st) return SHOAL_OK;
         }
         if (st == SHOAL_ERR_NOMEM || st == SHOAL_ERR_LIMIT) {
-            unref(f, m); // nothing is wrong with the file
+            folder_unref(f, m); // nothing is wrong with the file
             return sh_fail(err, st, "%s", why.message);
         }
         drop(f, m, &why);
         if (out->model)
             sh_folder_blob_release(f, out);
         else
-            unref(f, m);
+            folder_unref(f, m);
     }
     return sh_fail(err, SHOAL_ERR_NOT_FOUND, "no file below %s has that tensor", f->dir);
 }
@@ -469,7 +345,7 @@ void sh_folder_blob_release(struct sh_folder *f, struct sh_folder_blob *b)
     }
     sh_mutex_unlock(&f->lock);
     sh_gguf_close(g);
-    unref(f, b->model);
+    folder_unref(f, b->model);
     *b = (struct sh_folder_blob){.model = NULL};
 }
 
@@ -526,9 +402,9 @@ done:
 void sh_folder_close(struct sh_folder *f)
 {
     if (!f) return;
-    atomic_store(&f->stop, true);
     sh_mutex_lock(&f->lock);
     f->closing = true;
+    atomic_store(&f->stop, true);
     sh_cond_broadcast(&f->changed);
     sh_mutex_unlock(&f->lock);
     sh_thread_join(&f->thread);

@@ -13,11 +13,13 @@
 #ifndef BLOB_FOLDER_H
 #define BLOB_FOLDER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/str.h"
 #include "blob/sha256.h"
 
 struct sh_folder; /* opaque */
@@ -60,6 +62,11 @@ SHOAL_NODISCARD enum shoal_status sh_folder_scan(struct sh_folder *f, struct sho
 SHOAL_NODISCARD enum shoal_status sh_folder_hash(struct sh_folder *f, struct shoal_error *err);
 /* Until nothing is being hashed. */
 void sh_folder_wait(struct sh_folder *f);
+/* A tensor of this name and length is waited for.  If a model that is still to be hashed may have
+ * it, that one is hashed before all others, and this is true: ask again after some waiting. */
+bool sh_folder_hurry(struct sh_folder *f, struct sh_str name, uint64_t bytes);
+/* Until a model more is hashed, or not even one is left, for at most so long. */
+void sh_folder_wait_some(struct sh_folder *f, int64_t timeout_ns);
 void sh_folder_stats(struct sh_folder *f, struct sh_folder_stats *out);
 
 /* The tensor of that hash.  ERR_NOT_FOUND, without a log line, if no file has it; other errors are

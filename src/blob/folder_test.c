@@ -365,6 +365,36 @@ static void folder__many_threads_use_it(void **state)
     rig_close(&r);
 }
 
+/* Whoever waits for a tensor says what it looks like: its model is hashed first. */
+static void folder__hurries_for_those_who_wait(void **state)
+{
+    static const size_t BIG[4] = {1 << 20, 1 << 20, 1 << 20, 1 << 20};
+    static const uint64_t BIG_SEEDS[4] = {1, 2, 3, 4};
+    struct sh_folder *f;
+    struct rig r;
+
+    (void)state;
+    rig_open(&r);
+    rig_model(&r, "a-big.gguf", 1, 4, BIG, BIG_SEEDS);
+    rig_model(&r, "b.gguf", 1, 3, SIZES, SEEDS);
+    f = open_folder(&r);
+    assert_false(sh_folder_hurry(f, SH_STR_LIT("t1"), 4000)); // nobody hashes
+    assert_int_equal(sh_folder_hash(f, NULL), SHOAL_OK);
+    assert_false(sh_folder_hurry(f, SH_STR_LIT("t1"), 4004));
+    assert_false(sh_folder_hurry(f, SH_STR_LIT("t5"), 4000));
+    while (sh_folder_hurry(f, SH_STR_LIT("t1"), 4000))
+        sh_folder_wait_some(f, SH_SECOND);
+    assert_true(has(f, 1000, 7));
+    sh_folder_wait(f); // what had to give way is hashed, too
+    assert_true(has(f, 1 << 20, 4));
+    assert_int_equal(stats_of(f).n_hashed, 2);
+    assert_int_equal(stats_of(f).n_failed, 0);
+    assert_false(sh_folder_hurry(f, SH_STR_LIT("t1"), 4000)); // it is hashed
+    sh_folder_wait_some(f, SH_NO_DEADLINE);                   // and nothing is to come
+    sh_folder_close(f);
+    rig_close(&r);
+}
+
 static void folder__every_allocation_may_fail(void **state)
 {
     struct rig r;
@@ -414,6 +444,7 @@ int main(void)
         cmocka_unit_test(folder__what_counts_as_a_model),
         cmocka_unit_test(folder__limits),
         cmocka_unit_test(folder__many_threads_use_it),
+        cmocka_unit_test(folder__hurries_for_those_who_wait),
         cmocka_unit_test(folder__every_allocation_may_fail),
     };
 

@@ -169,6 +169,22 @@ bool sh_blobs_look_again(struct sh_blobs *b)
     return !st;
 }
 
+bool sh_blobs_hurry(struct sh_blobs *b, struct sh_str name, uint64_t bytes, uint64_t *waiting)
+{
+    struct sh_folder_stats stats;
+
+    *waiting = 0;
+    if (!b->folder || !sh_folder_hurry(b->folder, name, bytes)) return false;
+    sh_folder_stats(b->folder, &stats);
+    *waiting = stats.bytes_waiting;
+    return true;
+}
+
+void sh_blobs_wait_some(struct sh_blobs *b, int64_t timeout_ns)
+{
+    if (b->folder) sh_folder_wait_some(b->folder, timeout_ns);
+}
+
 /* ---- blobs ----------------------------------------------------------------------------------*/
 
 static void free_blob(struct sh_blob *blob)

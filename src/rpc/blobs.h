@@ -12,11 +12,13 @@
 #ifndef RPC_BLOBS_H
 #define RPC_BLOBS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/str.h"
 #include "blob/folder.h"
 #include "blob/sha256.h"
 
@@ -38,6 +40,11 @@ void sh_blob_release(struct sh_blob *blob); /* accepts NULL */
 /* Something was not found: look for new files in the folder, which are then hashed in the
  * background.  At most every two seconds; false: nothing was done. */
 bool sh_blobs_look_again(struct sh_blobs *b);
+/* May a file that is not hashed yet have a tensor of this name and length?  Then it is hashed
+ * before all others: wait some, and want it again.  *waiting: bytes of all files that are to be
+ * hashed. */
+bool sh_blobs_hurry(struct sh_blobs *b, struct sh_str name, uint64_t bytes, uint64_t *waiting);
+void sh_blobs_wait_some(struct sh_blobs *b, int64_t timeout_ns);
 
 uint64_t sh_blob_held(const struct sh_blob *blob); /* bytes from the start that are here */
 bool sh_blob_whole(const struct sh_blob *blob);    /* and verified, or of a file */

@@ -24,6 +24,7 @@
 #define QUEUED_MAX ((size_t)4 << 20)
 #define LOOK_NS (250 * SH_MS) // between two questions whether to stop
 #define STALL_NS (30 * SH_SECOND)
+#define MOVES_BYTES (64u << 10) /* less than this in STALL_NS is none: BEATs go out anyway */
 
 struct sh_remote_data {
     struct sh_remote *r;
@@ -61,8 +62,10 @@ struct sending { /* one call of sh_remote_weights() */
     struct todo **by_hash;
     struct under_way ring[UNDER_WAY_MAX]; /* [first, first + n_ring) */
     size_t first, n_ring;
-    uint64_t moved;   /* bytes that had left when it last moved */
-    int64_t moved_ns; /* and when */
+    uint64_t moved;    /* bytes that had left when it last moved */
+    int64_t moved_ns;  /* and when */
+    atomic_uint heard; /* PROGRESS of the worker */
+    unsigned known;    /* of those */
     void (*progress)(void *self, const struct sh_remote_load *l);
     bool (*stop)(void *self);
     void *self;
@@ -277,8 +280,9 @@ static enum shoal_status check_moves(struct sending *s, const char *tensor, stru
     struct sh_rpc_traffic t;
 
     sh_rpc_conn_traffic(s->d->conn, &t);
-    if (t.bytes_sent != s->moved) {
+    if (t.bytes_sent - s->moved >= MOVES_BYTES || atomic_load(&s->heard) != s->known) {
         s->moved = t.bytes_sent;
+        s->known = atomic_load(&s->heard);
         s->moved_ns = now;
     }
     if (now - s->moved_ns >= STALL_NS) {
@@ -286,6 +290,14 @@ static enum shoal_status check_moves(struct sending *s, const char *tensor, stru
                        (int)(STALL_NS / SH_SECOND));
     }
     return check_stop(s, err);
+}
+
+static void on_progress(void *self, const struct sh_rpc_progress *p)
+{
+    struct sending *s = self;
+
+    (void)p;
+    atomic_fetch_add(&s->heard, 1);
 }
 
 static void start_waiting(struct sending *s)
@@ -336,8 +348,12 @@ static enum shoal_status want(struct sending *s, size_t from, size_t n, struct s
     struct sh_arena arena = SH_ARENA_INIT;
     struct sh_rpc_missing answer = {.n_misses = 0};
     struct sh_rpc_asked *asked = NULL;
-    struct sh_rpc_ask ask = {
-        .type = SH_RPC_MSG_WANT, .msg = &msg, .answer = &answer, .arena = &arena};
+    struct sh_rpc_ask ask = {.type = SH_RPC_MSG_WANT,
+                             .msg = &msg,
+                             .answer = &answer,
+                             .arena = &arena,
+                             .on_progress = on_progress,
+                             .self = s};
     enum shoal_status st = SHOAL_OK;
 
     if (!list) st = sh_fail(err, SHOAL_ERR_NOMEM, "no memory for a list of %zu weights", n);

@@ -169,6 +169,49 @@ static void weights__of_files(void **state)
     rig_close(&rig);
 }
 
+/* A file that is copied in while the worker runs: the first who asks has it hashed, and waits. */
+static void weights__of_files_that_came_late(void **state)
+{
+    size_t sizes[8];
+    uint64_t seeds[8];
+    struct sh_folder_options opt = {.n_threads = 1};
+    struct sh_remote_weight mine[8];
+    struct shoal_error err = SHOAL_ERROR_INIT;
+    struct sh_remote_load l;
+    struct sh_folder *f = NULL;
+    struct sh_remote *r;
+    struct model model;
+    struct mini m;
+    struct rig rig;
+    char names[8][8];
+
+    (void)state;
+    rig_open(&rig);
+    opt.dir = rig.models;
+    if (sh_folder_open(&f, &opt, &err) || sh_folder_hash(f, &err)) fail_msg("%s", err.message);
+    sh_folder_wait(f);
+    model_init(&model, 30);
+    for (size_t i = 0; i < 8; i++) {
+        sizes[i] = model.weights[i].weight.bytes / 4;
+        seeds[i] = 30 + i;
+        mine[i] = model.weights[i];
+        (void)snprintf(names[i], sizeof names[i], "t%zu", i); // as rig_model() names them
+        mine[i].name = names[i];
+    }
+    rig_model(&rig, "late.gguf", 1, 8, sizes, seeds);
+    mini_begin(&m, f, "", 0);
+    r = mini_host(&m, 0, model.bytes);
+    if (sh_remote_weights(r, mine, 8, NULL, NULL, NULL, &err)) fail_msg("%s", err.message);
+    sh_remote_loaded(r, &l);
+    assert_int_equal(l.bytes_sent, 0);
+    assert_int_equal(l.bytes_found, l.bytes_total);
+    sh_remote_close(r);
+    mini_end(&m);
+    model_release(&model);
+    sh_folder_close(f);
+    rig_close(&rig);
+}
+
 /* ---- breaking off, and going on -------------------------------------------------------------*/
 
 struct stopping {
@@ -462,6 +505,7 @@ int main(void)
         cmocka_unit_test(weights__cross_once),
         cmocka_unit_test(weights__without_features),
         cmocka_unit_test(weights__of_files),
+        cmocka_unit_test(weights__of_files_that_came_late),
         cmocka_unit_test(weights__taken_up_again),
         cmocka_unit_test(weights__a_bad_half_is_replaced),
         cmocka_unit_test(weights__a_cut_is_survived),

@@ -13,11 +13,16 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "rpc/server_priv.h"
 #include "tensor/graph.h"
 
 #define HELD_MAX 65536 // weights of a session
+/* Files are hashed at 200 MB/s at least, or it is not worth waiting for. */
+#define HASHED_PER_MS 200000u
+#define WAIT_MAX_MS 600000u
+#define LOOK_NS (250 * SH_MS)
 
 struct held {
     struct sh_sha256 sha256;
@@ -264,28 +269,83 @@ enum shoal_status sh_session_weights_want(struct sh_session_weights *w,
 
 /* ---- messages -------------------------------------------------------------------------------*/
 
+struct missing { /* the answer to WANT */
+    struct sh_rpc_miss *misses;
+    uint32_t n;
+    struct refusal refusal;
+};
+
 /* Hold all of WANT and list what is missing, each hash once; `any_file`: what is in the worker's
  * own files counts as here. */
 static enum shoal_status list_missing(struct sh_session_weights *w, const struct sh_rpc_want *m,
-                                      bool any_file, struct sh_rpc_miss *misses, uint32_t *n,
-                                      struct refusal *refusal, struct shoal_error *err)
+                                      bool any_file, struct missing *out, struct shoal_error *err)
 {
     enum shoal_status st = SHOAL_OK;
 
-    *n = 0;
+    out->n = 0;
     sh_mutex_lock(&w->lock);
     for (size_t i = 0; i < w->n; i++)
         w->held[i]->told = false;
     for (uint32_t i = 0; i < m->n_weights && !st; i++) {
         struct held *h;
-        st = hold(w, &m->weights[i], &h, refusal, err);
+        struct sh_rpc_miss *miss = &out->misses[out->n];
+        st = hold(w, &m->weights[i], &h, &out->refusal, err);
         if (st || h->told) continue;
         if (sh_blob_whole(h->blob) && (any_file || !sh_blob_of_file(h->blob))) continue;
         h->told = true;
-        misses[*n].held = sh_blob_whole(h->blob) ? 0 : sh_blob_held(h->blob);
-        memcpy(misses[(*n)++].sha256, h->sha256.bytes, SH_SHA256_BYTES);
+        miss->held = sh_blob_whole(h->blob) ? 0 : sh_blob_held(h->blob);
+        memcpy(miss->sha256, h->sha256.bytes, SH_SHA256_BYTES);
+        out->n++;
     }
     sh_mutex_unlock(&w->lock);
+    return st;
+}
+
+/* May a file that is still to be hashed have a weight that is missing? */
+static bool may_be_found(struct sh_session_weights *w, const struct sh_rpc_want *m,
+                         uint64_t *waiting)
+{
+    bool found = false;
+
+    for (uint32_t i = 0; i < m->n_weights && !found; i++) {
+        const struct sh_rpc_weight *e = &m->weights[i];
+        const struct sh_str name = {.ptr = e->name.ptr, .len = e->name.n};
+        const struct held *h;
+        bool missing;
+        sh_mutex_lock(&w->lock);
+        h = find(w, e->sha256);
+        missing = h && h->told;
+        sh_mutex_unlock(&w->lock);
+        if (missing) found = sh_blobs_hurry(w->blobs, name, e->bytes, waiting);
+    }
+    return found;
+}
+
+static int64_t worth_waiting_ns(const struct sh_rpc_want *m)
+{
+    uint64_t ms = 1000;
+
+    for (uint32_t i = 0; i < m->n_weights && ms < WAIT_MAX_MS; i++)
+        ms += m->weights[i].bytes / HASHED_PER_MS;
+    return (int64_t)(ms < WAIT_MAX_MS ? ms : WAIT_MAX_MS) * SH_MS;
+}
+
+/* What is missing may be in new files, or in such that are being hashed.  That takes less time than
+ * to send it, mostly; the host hears of it meanwhile. */
+static enum shoal_status search_files(struct sh_session_weights *w, struct sh_rpc_conn *c,
+                                      uint32_t request, const struct sh_rpc_want *m,
+                                      struct missing *out, struct shoal_error *err)
+{
+    const int64_t end = sh_deadline_in(&sh_clock_system, worth_waiting_ns(m));
+    struct sh_rpc_progress p = {.what = 0};
+    enum shoal_status st = SHOAL_OK;
+
+    if (sh_blobs_look_again(w->blobs)) st = list_missing(w, m, true, out, err);
+    while (!st && out->n > 0 && sh_now_ns(&sh_clock_system) < end && may_be_found(w, m, &p.total)) {
+        st = sh_rpc_conn_send(c, SH_RPC_MSG_PROGRESS, request, &p, err);
+        if (!st) sh_blobs_wait_some(w->blobs, LOOK_NS);
+        if (!st) st = list_missing(w, m, true, out, err);
+    }
     return st;
 }
 
@@ -294,26 +354,24 @@ static enum shoal_status on_want(struct sh_session_weights *w, struct sh_rpc_con
                                  struct shoal_error *err)
 {
     const bool any_file = sh_rpc_conn_has(c, SH_RPC_OWN_FILES);
-    struct sh_rpc_miss *misses = sh_calloc(m->n_weights, sizeof *misses);
-    struct sh_rpc_missing answer = {.misses = misses};
-    struct refusal refusal = {.need = 0};
+    struct missing list = {.misses = sh_calloc(m->n_weights, sizeof *list.misses)};
+    struct sh_rpc_missing answer;
     struct shoal_error why = SHOAL_ERROR_INIT;
     enum shoal_status st = SHOAL_OK;
 
-    if (!misses) st = sh_fail(&why, SHOAL_ERR_NOMEM, "no memory for a list of weights");
+    if (!list.misses) st = sh_fail(&why, SHOAL_ERR_NOMEM, "no memory for a list of weights");
     for (uint32_t i = 0; i < m->n_weights && !st; i++)
         st = check_entry(&m->weights[i], &why);
-    if (!st) st = list_missing(w, m, any_file, misses, &answer.n_misses, &refusal, &why);
-    if (!st && answer.n_misses > 0 && any_file && sh_blobs_look_again(w->blobs)) {
-        st = list_missing(w, m, any_file, misses, &answer.n_misses, &refusal, &why);
-    }
+    if (!st) st = list_missing(w, m, any_file, &list, &why);
+    if (!st && list.n > 0 && any_file) st = search_files(w, c, request, m, &list, &why);
+    answer = (struct sh_rpc_missing){.misses = list.misses, .n_misses = list.n};
     if (st) {
-        sh_rpc_conn_refuse(c, request, st, &why, refusal.need, refusal.free);
+        sh_rpc_conn_refuse(c, request, st, &why, list.refusal.need, list.refusal.free);
         st = SHOAL_OK;
     } else {
         st = sh_rpc_conn_send(c, SH_RPC_MSG_MISSING, request, &answer, err);
     }
-    sh_free(misses);
+    sh_free(list.misses);
     return st;
 }
 
