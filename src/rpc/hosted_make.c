@@ -237,6 +237,7 @@ enum shoal_status sh_hosted_create(struct sh_hosted **out, struct sh_hosted_opti
     k.h = h;
     h->session = opt->session;
     h->handle = opt->handle;
+    h->route.reader = h->handle;
     h->index = opt->put->index;
     h->first = opt->put->first != 0;
     h->last = opt->put->last != 0;

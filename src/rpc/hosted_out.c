@@ -279,7 +279,8 @@ enum shoal_status sh_hosted_route(struct sh_hosted *h, struct sh_rpc_link *link,
     st = make_room(h, format, err);
     if (!st) {
         if (from > h->from) h->before = h->route;
-        h->route = (struct sh_hosted_route){.link = link, .reader = reader, .format = format};
+        h->route = (struct sh_hosted_route){
+            .link = link, .reader = reader.generation ? reader : h->handle, .format = format};
         h->from = from;
         for (uint64_t n = from > h->released ? from : h->released; n < h->out_next; n++)
             kept_at(h, n)->at_host = false;
