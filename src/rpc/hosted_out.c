@@ -28,6 +28,7 @@ static const struct sh_hosted_route *route_of(const struct sh_hosted *h, uint64_
 static bool send_hidden(struct sh_hosted *h, const struct sh_hosted_route *r,
                         struct sh_rpc_hidden *m)
 {
+    if (r->nowhere) return false;
     if (r->link) return sh_rpc_link_send(r->link, m, NULL) == SHOAL_OK;
     m->stage = r->reader;
     return sh_session_send(h->session, SH_RPC_MSG_HIDDEN, 0, m);
@@ -116,7 +117,7 @@ static bool send_to_host(struct sh_hosted *h, const struct sh_hosted_kept *k)
     const struct sh_hosted_route *r = route_of(h, k->o.number);
 
     if ((h->last || (k->o.status && k->o.here)) && !send_result(h, k)) return false;
-    return h->last || r->link || send_rows(h, r, k);
+    return h->last || r->link || r->nowhere || send_rows(h, r, k);
 }
 
 /* Under `out`: what the host has not got, in order, as far as it goes. */
@@ -244,6 +245,21 @@ void sh_hosted_link_up(struct sh_hosted *h, uint64_t epoch, uint64_t next)
     sh_mutex_unlock(&h->out);
 }
 
+static void forget_link(struct sh_hosted_route *r, const struct sh_rpc_link *link)
+{
+    if (r->link != link) return;
+    r->link = NULL;
+    r->nowhere = true;
+}
+
+void sh_hosted_unlink(struct sh_hosted *h, const struct sh_rpc_link *link)
+{
+    sh_mutex_lock(&h->out);
+    forget_link(&h->route, link);
+    forget_link(&h->before, link);
+    sh_mutex_unlock(&h->out);
+}
+
 /* Under `out`: room for a piece. */
 static enum shoal_status make_room(struct sh_hosted *h, enum sh_rpc_format wanted,
                                    struct shoal_error *err)
@@ -289,4 +305,12 @@ enum shoal_status sh_hosted_route(struct sh_hosted *h, struct sh_rpc_link *link,
     }
     sh_mutex_unlock(&h->out);
     return st;
+}
+
+void sh_hosted_unlink(struct sh_hosted *h, const struct sh_rpc_link *link)
+{
+    sh_mutex_lock(&h->out);
+    if (h->route.link == link) h->route.link = NULL;
+    if (h->before.link == link) h->before.link = NULL;
+    sh_mutex_unlock(&h->out);
 }

@@ -16,6 +16,7 @@
 /* Where rows go. */
 struct sh_hosted_route {
     struct sh_rpc_link *link;    /* NULL: the host */
+    bool nowhere;                /* the link has gone */
     struct sh_rpc_handle reader; /* named to the host */
     enum sh_rpc_format format;
 };

@@ -202,8 +202,10 @@ SHOAL_NODISCARD enum shoal_status sh_session_link_message(struct sh_session *s,
  */
 struct sh_rpc_link *sh_session_link(struct sh_session *s, struct sh_rpc_handle link,
                                     const struct sh_hosted *h);
-/* Close the links of a stage (NULL: all of the session), and have it send to the host. Before the
- * stage is destroyed; nobody calls into the stage from them afterwards. */
+/* The connection of who asked is over: nothing is answered on it any more. */
+void sh_session_links_detach(struct sh_session *s);
+/* Close the links of a stage (NULL: all of the session).  Before the stage is destroyed; nobody
+ * calls into the stage from them afterwards. */
 void sh_session_links_close(struct sh_session *s, struct sh_hosted *h);
 
 /* ---- weights of a session (session_data.c) --------------------------------------------------*/
@@ -279,6 +281,12 @@ SHOAL_NODISCARD enum shoal_status sh_hosted_route(struct sh_hosted *h, struct sh
                                                   struct sh_rpc_handle reader,
                                                   enum sh_rpc_format format, uint64_t from,
                                                   struct shoal_error *err);
+/* The link is about to be closed: nobody sends into it when this returns; rows that had it for
+ * their way stay kept. */
+void sh_hosted_unlink(struct sh_hosted *h, const struct sh_rpc_link *link);
+/* The link goes, and nothing is given to it any more: what it has not taken, and what comes, is
+ * kept until ROUTE says where it goes. */
+void sh_hosted_unlink(struct sh_hosted *h, const struct sh_rpc_link *link);
 /* A link's writer side: what sh_rpc_link_events' up and acked are to do.  up: what is kept from
  * `next` of this epoch on is sent again (all of it where the reader's epoch is another), what
  * comes after behind it.  A link that is not up refuses rows (ERR_STATE); they stay kept. */

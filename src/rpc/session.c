@@ -415,6 +415,7 @@ uint64_t sh_session_close(struct sh_served *v)
     struct sh_rpc_server *server = s->server;
 
     sh_session_stop_put(s);
+    sh_session_links_detach(s);
     set_connection(s, NULL);
     sh_mutex_lock(&server->lock);
     unlist_session(server, s);
@@ -432,6 +433,7 @@ void sh_session_leave(struct sh_served *v, enum shoal_status st, const struct sh
     bool stays;
 
     sh_session_stop_put(s);
+    sh_session_links_detach(s);
     set_connection(s, NULL);
     sh_mutex_lock(&server->lock);
     why = v->why ? v->why : st ? err->message : "the client left without closing";
