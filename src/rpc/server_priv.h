@@ -281,9 +281,6 @@ SHOAL_NODISCARD enum shoal_status sh_hosted_route(struct sh_hosted *h, struct sh
                                                   struct sh_rpc_handle reader,
                                                   enum sh_rpc_format format, uint64_t from,
                                                   struct shoal_error *err);
-/* The link is about to be closed: nobody sends into it when this returns; rows that had it for
- * their way stay kept. */
-void sh_hosted_unlink(struct sh_hosted *h, const struct sh_rpc_link *link);
 /* The link goes, and nothing is given to it any more: what it has not taken, and what comes, is
  * kept until ROUTE says where it goes. */
 void sh_hosted_unlink(struct sh_hosted *h, const struct sh_rpc_link *link);
