@@ -251,3 +251,58 @@ static void forget_link(struct sh_hosted_route *r, const struct sh_rpc_link *lin
     r->link = NULL;
     r->nowhere = true;
 }
+
+void sh_hosted_unlink(struct sh_hosted *h, const struct sh_rpc_link *link)
+{
+    sh_mutex_lock(&h->out);
+    forget_link(&h->route, link);
+    forget_link(&h->before, link);
+    sh_mutex_unlock(&h->out);
+}
+
+/* Under `out`: room for a piece. */
+static enum shoal_status make_room(struct sh_hosted *h, enum sh_rpc_format wanted,
+                                   struct shoal_error *err)
+{
+    const enum sh_rpc_format format = sh_rpc_rows_format(wanted, h->width_out);
+    const size_t row = sh_rpc_row_bytes(format, h->width_out);
+    const size_t most = (size_t)sh_rpc_rows_per_piece(format, h->width_out);
+    const size_t rows = (size_t)h->rows_max < most ? (size_t)h->rows_max : most;
+    uint8_t *p;
+
+    if (row == 0) {
+        return sh_fail(err, SHOAL_ERR_UNSUPPORTED, "rows of %lld values do not go as %s",
+                       (long long)h->width_out, sh_rpc_format_name(wanted));
+    }
+    if (rows * row <= h->encoded_bytes) return SHOAL_OK;
+    p = sh_realloc_array(h->encoded, rows, row);
+    if (!p) return sh_fail(err, SHOAL_ERR_NOMEM, "no memory for %zu rows on their way", rows);
+    h->encoded = p;
+    h->encoded_bytes = rows * row;
+    return SHOAL_OK;
+}
+
+enum shoal_status sh_hosted_route(struct sh_hosted *h, struct sh_rpc_link *link,
+                                  struct sh_rpc_handle reader, enum sh_rpc_format format,
+                                  uint64_t from, struct shoal_error *err)
+{
+    enum shoal_status st;
+
+    if (h->last) {
+        return sh_fail(err, SHOAL_ERR_STATE, "the last stage has no rows to go anywhere");
+    }
+    sh_mutex_lock(&h->out);
+    st = make_room(h, format, err);
+    if (!st) {
+        if (from > h->from) h->before = h->route;
+        h->route = (struct sh_hosted_route){
+            .link = link, .reader = reader.generation ? reader : h->handle, .format = format};
+        h->from = from;
+        for (uint64_t n = from > h->released ? from : h->released; n < h->out_next; n++)
+            kept_at(h, n)->at_host = false;
+        if (link) fill_link(h, from);
+        catch_up(h);
+    }
+    sh_mutex_unlock(&h->out);
+    return st;
+}
