@@ -9,6 +9,7 @@ limit=60 # seconds that one program may take
 [ "$SHOAL_CFG" = release ] || limit=200
 workers=()
 peers=()
+export XDG_CONFIG_HOME=$SHOAL_TMP/config # of keys: not the user's
 
 end_workers() {
     local pid

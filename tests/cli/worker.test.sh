@@ -2,29 +2,29 @@
 # shoal worker: where it listens, what it prints, how it ends, and many clients.
 . tests/cli/lib.sh
 
-# ---- other machines only on request, and the refusal is the line that would do it
+# ---- other machines only with a key, and the refusal is the line that makes one
 expect 2 worker --listen 0.0.0.0:0 --memory 1G
 out_is_empty
-says 'shoal worker --listen 0\.0\.0\.0:0 --memory 1G --insecure$'
-line=$(sed -n 's/.*: shoal \(worker .*\)$/\1/p' "$SHOAL_TMP/err")
+says 'shoal worker --listen 0\.0\.0\.0:0 --memory 1G --pair laptop$'
 expect 2 worker --listen '[::]:0'
-says "shoal worker --listen '\[::\]:0' --insecure$"
+says "shoal worker --listen '\[::\]:0' --pair laptop$"
 expect 2 worker --listen :0
-says -- '--insecure$'
+says -- '--pair laptop$'
 expect 2 worker -H 0.0.0.0 -p 0
-says -- '-H 0\.0\.0\.0 -p 0 --insecure$'
+says -- '-H 0\.0\.0\.0 -p 0 --pair laptop$'
 expect 1 worker --listen no.such.host.invalid:1
 says 'no\.such\.host\.invalid'
 
+# Without keys on request: both protocols, and a warning.
 mkfifo "$SHOAL_TMP/open"
-# shellcheck disable=SC2086
-"$SHOAL" $line > "$SHOAL_TMP/open" 2> "$SHOAL_TMP/worker.open" &
+"$SHOAL" worker --listen 0.0.0.0:0 --memory 1G --insecure > "$SHOAL_TMP/open" 2> "$SHOAL_TMP/worker.open" &
 workers+=($!)
 read -r ready < "$SHOAL_TMP/open"
-grep -Eq '^ready: shoal run --rpc [^ ]+:[0-9]+$' <<< "$ready" || fail "the ready line is \"$ready\""
+grep -Eq '^ready: shoal run --workers [^ ]+:[0-9]+$' <<< "$ready" || fail "the ready line is \"$ready\""
 [ "${ready##* }" != "0.0.0.0:${ready##*:}" ] || fail "\"$ready\" cannot be used elsewhere"
 grep -q 'no encryption' "$SHOAL_TMP/worker.open" || fail 'no warning'
 tiny -n 3 --json --rpc "127.0.0.1:${ready##*:}"
+tiny -n 3 --json --workers "127.0.0.1:${ready##*:}"
 stop_worker "$!"
 
 # ---- on loopback; the ready line is what shoal run takes
