@@ -326,7 +326,10 @@ void sh_remote_info(const struct sh_remote *r, struct sh_remote_info *out)
 
 void sh_remote_traffic(const struct sh_remote *r, struct sh_rpc_traffic *out)
 {
+    struct sh_remote *mine = (struct sh_remote *)(uintptr_t)r; // only to lock
+
     sh_rpc_conn_traffic(r->conn, out);
+    sh_remote_data_traffic(mine, out);
 }
 
 enum shoal_status sh_remote_stats(struct sh_remote *r, struct sh_arena *arena,

@@ -144,6 +144,7 @@ SHOAL_NODISCARD enum shoal_status sh_remote_link_probe(struct sh_station *from, 
 
 /* ---- figures --------------------------------------------------------------------------------*/
 
+/* Of both connections; silent_ns of the first. */
 void sh_remote_traffic(const struct sh_remote *r, struct sh_rpc_traffic *out);
 /* Who uses what (STATS).  Lists are in the arena. */
 SHOAL_NODISCARD enum shoal_status sh_remote_stats(struct sh_remote *r, struct sh_arena *arena,

@@ -87,6 +87,8 @@ SHOAL_NODISCARD enum shoal_status sh_remote_state(struct sh_remote *r, struct sh
 void sh_remote_weight_put(struct sh_rpc_weight *out, const struct sh_remote_weight *w);
 /* End the DATA connection; accepts NULL. */
 void sh_remote_data_close(struct sh_remote_data *d);
+/* Add what went over DATA connections. */
+void sh_remote_data_traffic(struct sh_remote *r, struct sh_rpc_traffic *io);
 
 /* ---- stations (remote_station.c, remote_output.c)
  * ------------------------------------------------------------*/

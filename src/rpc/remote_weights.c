@@ -35,8 +35,10 @@ struct sh_remote_data {
     uint32_t chunk;
     struct sh_sha256 *have; /* sorted: what the worker has */
     size_t n_have;
-    struct sh_mutex lock;       /* guards what follows */
-    struct sh_remote_load load; /* changed by one thread, read by any */
+    struct sh_mutex lock; /* guards what follows; changed by one thread, read by any */
+    struct sh_remote_load load;
+    struct sh_rpc_conn *counted;  /* the connection of its own, while it is open */
+    struct sh_rpc_traffic before; /* of those that are closed */
 };
 
 struct todo { /* a weight that the worker may not have */
@@ -92,9 +94,48 @@ static void *read_all(void *arg)
     return NULL;
 }
 
+static void add_traffic(struct sh_rpc_traffic *to, const struct sh_rpc_conn *c)
+{
+    struct sh_rpc_traffic t;
+
+    sh_rpc_conn_traffic(c, &t);
+    to->bytes_sent += t.bytes_sent;
+    to->bytes_received += t.bytes_received;
+    to->frames_sent += t.frames_sent;
+    to->frames_received += t.frames_received;
+    to->frames_queued += t.frames_queued;
+}
+
+static void set_counted(struct sh_remote_data *d, struct sh_rpc_conn *c)
+{
+    sh_mutex_lock(&d->lock);
+    if (d->counted) add_traffic(&d->before, d->counted);
+    d->counted = c;
+    sh_mutex_unlock(&d->lock);
+}
+
+void sh_remote_data_traffic(struct sh_remote *r, struct sh_rpc_traffic *io)
+{
+    struct sh_remote_data *d;
+
+    sh_mutex_lock(&r->lock);
+    d = r->data;
+    sh_mutex_unlock(&r->lock);
+    if (!d) return;
+    sh_mutex_lock(&d->lock);
+    io->bytes_sent += d->before.bytes_sent;
+    io->bytes_received += d->before.bytes_received;
+    io->frames_sent += d->before.frames_sent;
+    io->frames_received += d->before.frames_received;
+    io->frames_queued += d->before.frames_queued;
+    if (d->counted) add_traffic(io, d->counted);
+    sh_mutex_unlock(&d->lock);
+}
+
 static void hang_up(struct sh_remote_data *d)
 {
     if (!d->own) return;
+    set_counted(d, NULL);
     if (d->reader.running) sh_rpc_conn_cut(d->conn);
     sh_thread_join(&d->reader);
     sh_rpc_conn_close(d->conn, NULL);
@@ -125,6 +166,7 @@ static enum shoal_status dial(struct sh_remote_data *d, struct shoal_error *err)
     st = sh_remote_dial(r, SH_RPC_FOR_DATA, &d->conn, err);
     if (st) return st;
     d->own = true;
+    set_counted(d, d->conn);
     st = sh_thread_start(&d->reader, "weights", read_all, d, err);
     if (!st) st = sh_rpc_conn_ask(d->conn, &ask, err);
     if (st)

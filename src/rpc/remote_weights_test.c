@@ -82,6 +82,7 @@ static void weights__cross_once(void **state)
 {
     struct shoal_error err = SHOAL_ERROR_INIT;
     struct sh_remote *r, *other;
+    struct sh_rpc_traffic t;
     struct model model;
     struct mini m;
 
@@ -101,6 +102,10 @@ static void weights__cross_once(void **state)
     other = mini_host(&m, 0, model.bytes);
     send_all(other, &model);
     expect_loaded(other, model.bytes, model.bytes, 0);
+    sh_remote_traffic(other, &t);
+    assert_true(t.bytes_sent < 16 << 10);
+    sh_remote_traffic(r, &t);
+    assert_true(t.bytes_sent > model.bytes && t.bytes_sent < model.bytes + (64 << 10));
     sh_remote_close(other);
     sh_remote_close(r);
     mini_wait(&m);
