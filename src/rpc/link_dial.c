@@ -30,6 +30,14 @@ struct dial {
     struct shoal_error err;
 };
 
+/* Nanoseconds until a deadline, at least a few. */
+static int64_t left(int64_t deadline)
+{
+    const int64_t ns = deadline - sh_now_ns(&sh_clock_system);
+
+    return ns > SH_MS ? ns : SH_MS;
+}
+
 static enum shoal_status connect_to(struct sh_rpc_conn **out, const struct sh_rpc_link *k,
                                     const char *address, int64_t timeout_ns,
                                     struct shoal_error *err)
@@ -37,11 +45,11 @@ static enum shoal_status connect_to(struct sh_rpc_conn **out, const struct sh_rp
     struct sh_rpc_conn_options opt = {.features = k->opt.features & SH_LINK_FEATURES,
                                       .purpose = SH_RPC_FOR_LINK,
                                       .encrypted = k->has_key,
-                                      .greeting_ns = timeout_ns,
                                       .silence_ns = k->opt.silence_ns,
                                       .queue_max = QUEUE_MAX};
     const struct sh_tcp_options tcp = {.user_timeout_ms = USER_TIMEOUT_MS,
                                        .unsent_max = SH_TCP_UNSENT_MAX};
+    const int64_t end = sh_deadline_in(&sh_clock_system, timeout_ns);
     struct sh_stream *s = NULL;
     struct sh_endpoint ep;
     enum shoal_status st;
@@ -50,7 +58,8 @@ static enum shoal_status connect_to(struct sh_rpc_conn **out, const struct sh_rp
     memcpy(opt.machine, k->opt.machine, sizeof opt.machine);
     st = sh_endpoint_parse(&ep, address, -1, err);
     if (!st) st = sh_tcp_connect(&s, &ep, timeout_ns, &tcp, err);
-    if (!st && k->has_key) st = sh_tls_connect(&s, s, k->identity, &k->key, timeout_ns, err);
+    if (!st && k->has_key) st = sh_tls_connect(&s, s, k->identity, &k->key, left(end), err);
+    opt.greeting_ns = left(end);
     if (!st) st = sh_rpc_conn_connect(out, s, &opt, err);
     return st;
 }
@@ -132,8 +141,8 @@ static enum shoal_status dial_once(struct sh_rpc_link *k, const char *address, i
 
 /* Each address in turn, the one that worked first.  OK: the link was up, and `st` says why it is
  * not any more. */
-static bool dial_round(struct sh_rpc_link *k, int64_t timeout_ns, enum shoal_status *st,
-                       struct shoal_error *err)
+static bool dial_round(struct sh_rpc_link *k, int64_t timeout_ns, const atomic_bool *give_up,
+                       enum shoal_status *st, struct shoal_error *err)
 {
     const int first = k->worked;
     bool was_up = false;
@@ -142,6 +151,10 @@ static bool dial_round(struct sh_rpc_link *k, int64_t timeout_ns, enum shoal_sta
         const int at = (first + i) % k->n_addresses;
         bool stop;
 
+        if (give_up && atomic_load(give_up)) {
+            *st = sh_fail(err, SHOAL_ERR_CANCELLED, "rpc: the link is not wanted any more");
+            break;
+        }
         sh_mutex_lock(&k->lock);
         k->worked = at;
         sh_mutex_unlock(&k->lock);
@@ -171,7 +184,7 @@ static void *keep_up(void *self)
     struct sh_rpc_link *k = self;
     struct shoal_error err = {.code = SHOAL_OK}, latest;
     enum shoal_status st = SHOAL_OK, again;
-    bool was_up = dial_round(k, k->timeout_ns, &st, &err);
+    bool was_up = dial_round(k, k->timeout_ns, k->opt.stop, &st, &err);
     const bool opened = was_up;
 
     while (was_up) {
@@ -183,7 +196,7 @@ static void *keep_up(void *self)
         sh_mutex_unlock(&k->lock);
         if (ended) break;
         do {
-            was_up = dial_round(k, k->opt.redial_ns, &again, &latest);
+            was_up = dial_round(k, k->opt.redial_ns, NULL, &again, &latest);
         } while (!was_up && pause_dialling(k, deadline));
         if (was_up) {
             st = again;
