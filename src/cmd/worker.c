@@ -1,4 +1,6 @@
 /* cmd/worker.c - `shoal worker`: offer this machine's processor to hosts. */
+#include "cmd/worker_priv.h"
+
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +11,6 @@
 #include "cmd/commands.h"
 #include "cmd/console.h"
 #include "cmd/interrupt.h"
-#include "cmd/worker_priv.h"
 #include "ggmlrpc/wire.h"
 
 #define AT(field) offsetof(struct worker_options, field)

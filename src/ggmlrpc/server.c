@@ -366,6 +366,7 @@ void sh_ggmlrpc_server_drain(struct sh_ggmlrpc_server *v)
 {
     const int64_t end = sh_deadline_in(&sh_clock_system, v->opt.drain_ns);
     bool cut_all = false;
+    uint64_t missed;
 
     sh_ggmlrpc_server_stop(v);
     sh_mutex_lock(&v->lock);
@@ -381,14 +382,15 @@ void sh_ggmlrpc_server_drain(struct sh_ggmlrpc_server *v)
             cut_all = true;
         }
     }
+    missed = take_left_out(v);
     sh_mutex_unlock(&v->lock);
+    log_left_out(missed);
 }
 
 enum shoal_status sh_ggmlrpc_server_run(struct sh_ggmlrpc_server *v, struct shoal_error *err)
 {
     const struct sh_tcp_options tcp = {.user_timeout_ms = USER_TIMEOUT_MS};
     enum shoal_status st = SHOAL_OK;
-    uint64_t missed;
 
     if (!v->listener) return sh_fail(err, SHOAL_ERR_STATE, "this server has no listener");
     while (!st) {
@@ -412,10 +414,6 @@ enum shoal_status sh_ggmlrpc_server_run(struct sh_ggmlrpc_server *v, struct shoa
     }
     sh_ggmlrpc_server_drain(v);
     reap(v);
-    sh_mutex_lock(&v->lock);
-    missed = take_left_out(v);
-    sh_mutex_unlock(&v->lock);
-    log_left_out(missed);
     return st == SHOAL_ERR_CANCELLED ? SHOAL_OK : st;
 }
 

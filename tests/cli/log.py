@@ -49,8 +49,9 @@ def use(address):
 
 
 def flood(address, n):
-    for client in [rpc.Client(address, hello=False) for _ in range(n)]:
-        client.sock.sendall(b'\x00')
+    for _ in range(n):
+        client = rpc.Client(address, hello=False)
+        client.sock.sendall(b'\x0e' + b'\xff' * 8)
         client.wait_end()
 
 

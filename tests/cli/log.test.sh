@@ -5,8 +5,8 @@
 
 log() { timeout "$limit" python3 "$cli/log.py" "$@"; }
 worker_log() { echo "$SHOAL_TMP/worker.$((${#workers[@]} - 1))"; }
-logged() { [ "$(grep -c 'session ended' "$(worker_log)")" -ge "$1" ]; }
-use() { # sets $good, $bad and $lost, the ports of three sessions
+logged() { [ "$(grep -Ec 'session ended|connection refused' "$(worker_log)")" -ge "$1" ]; }
+use() { # sets $good, $bad and $lost, the ports of two sessions and of one that is none
     local ports
     ports=$(log use "$address") || fail "the sessions failed: $(cat "$(worker_log)")"
     read -r good bad lost <<< "$ports"
@@ -18,9 +18,9 @@ has() { grep -Eq -- "$1" "$(worker_log)" || fail "no line with /$1/: $(cat "$(wo
 # ---- for programs
 start_worker -t 1 --log json
 use
-check '[l.get("event") for l in lines] == ["start", "session", "session", "session"]'
+check '[l.get("event") for l in lines] == ["start", "session", "session", "refused"]'
 check '{k: type(v).__name__ for k, v in lines[0].items()} == dict(time="str", level="str", part="str",
-    message="str", event="str", version="str", device="str", address="str", major="int",
+    message="str", event="str", version="str", device="str", address="str", keys="str", major="int",
     memory_max_bytes="int", connections_max="int", per_address_max="int")'
 check "lines[0]['address'] == '$address' and lines[0]['part'] == 'worker'"
 one() { # PORT EXPRESSION over l, the line of that session
@@ -40,8 +40,8 @@ one "$good" '6291456 + 65536 < l["work_bytes"] < 6500000'
 one "$bad" '(l["level"], l["status"], l["command"]) == ("warn", "ERR_FORMAT", "GRAPH_COMPUTE")'
 one "$bad" 'l["reason"] in l["message"] and "GRAPH_COMPUTE: " in l["message"] and l["major"] == 7'
 one "$bad" 'READ in l["reason"] and READ in l["message"] and l["peak_bytes"] >= 1000'
-one "$lost" 'l["status"] == "ERR_FORMAT" and "first byte" in l["reason"] and "major" not in l'
-one "$lost" 'l["bytes_in"] == 1 and l["bytes_out"] == 0 and l["graphs"] == 0 and "command" not in l'
+one "$lost" '(l["level"], l["part"]) == ("warn", "door") and "first byte is 0" in l["reason"]'
+one "$lost" 'l["reason"] in l["message"] and "bytes_in" not in l and "status" not in l'
 
 # A client that dies in the middle of a frame, and one that is open when the worker is told to stop.
 exec 7<> "/dev/tcp/127.0.0.1/${address##*:}"
@@ -55,7 +55,7 @@ head -c 36 <&7 | wc -c | grep -qx 36 || fail 'no answer to a greeting'
 stop_worker "$pid"
 exec 7>&-
 check 'lines[-2]["status"] == "ERR_CANCELLED" and lines[-2]["level"] == "info"'
-check '(lines[-1]["event"], lines[-1]["sessions"], lines[-1]["otherwise"]) == ("stop", 1, 4)'
+check '(lines[-1]["event"], lines[-1]["sessions"], lines[-1]["otherwise"]) == ("stop", 1, 3)'
 
 # ---- more lines than ten per second are counted, and nothing is lost without a trace; a session
 # that computed has its line all the same
@@ -64,8 +64,8 @@ log flood "$address" 14
 ports=$(log use "$address") || fail 'the sessions failed'
 stop_worker "$pid"
 check 'len([l for l in lines if l.get("event") == "session"]) +
-    sum(l["lines"] for l in lines if l.get("event") == "left_out") == 17'
-check '(lines[-1]["sessions"], lines[-1]["otherwise"]) == (1, 16)'
+    sum(l["lines"] for l in lines if l.get("event") == "left_out") == 16'
+check '(lines[-1]["sessions"], lines[-1]["otherwise"]) == (1, 15)'
 one "${ports%% *}" 'l["graphs"] == 2'
 
 # ---- for people
@@ -76,7 +76,7 @@ columns='in +[0-9.]+ k?B  out +[0-9.]+ k?B  graphs +[0-9]+  compute +[0-9.]+ s  
 has "^$time info  worker: .* listening on $address"
 has "^$time info  ggmlrpc: 127\.0\.0\.1:$good: session ended: closed by the client +$columns  major +7$"
 has "^$time warn  ggmlrpc: 127\.0\.0\.1:$bad: session ended: GRAPH_COMPUTE: .*a\"b.c\?\?\[2J\?.*  $columns  major +7$"
-has "^$time warn  ggmlrpc: 127\.0\.0\.1:$lost: session ended: the first byte is 0.*  $columns$"
+has "^$time warn  door: 127\.0\.0\.1:$lost: connection refused: .*its first byte is 0.*$"
 stop_worker "$pid"
 has "^$time info  worker: stopped"
 grep -q '[^[:print:]]' "$(worker_log)" && fail "control characters in $(worker_log)"
@@ -117,7 +117,7 @@ exec 6>&-
 # ---- everything on stderr is JSON then: mistakes, refusals, failures, a run's own sentences
 json_errors() { log check "$SHOAL_TMP/err" "$1" || fail "$1"; }
 expect 2 worker --log json --listen 0.0.0.0:0
-json_errors 'len(lines) == 1 and lines[0]["level"] == "error" and "--insecure" in lines[0]["message"]'
+json_errors 'len(lines) == 1 and lines[0]["level"] == "error" and "--pair" in lines[0]["message"]'
 expect 2 worker --log=json --memory none
 json_errors 'len(lines) == 1 and "--memory" in lines[0]["message"]'
 expect 2 worker --log xml
