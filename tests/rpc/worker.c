@@ -233,9 +233,8 @@ void client_open(struct client *c, struct worker *w, enum sh_rpc_purpose purpose
     must(sh_thread_start(&c->reading, "client", read_all, c, &err), &err);
 }
 
-static void end_client(struct client *c, const char *reason)
+static void end_client(struct client *c)
 {
-    sh_rpc_conn_leave(c->c, reason);
     sh_thread_join(&c->reading);
     sh_rpc_conn_close(c->c, NULL);
     sh_thread_join(&c->serving);
@@ -247,13 +246,14 @@ static void end_client(struct client *c, const char *reason)
 
 void client_close(struct client *c)
 {
-    end_client(c, "done");
+    sh_rpc_conn_leave(c->c, "done");
+    end_client(c);
 }
 
 void client_cut(struct client *c)
 {
     sh_rpc_conn_cut(c->c);
-    end_client(c, NULL);
+    end_client(c);
 }
 
 void client_await_over(struct client *c)
@@ -674,5 +674,50 @@ void worker_check(struct worker *w, struct tm_model *m)
     must(client_finish(c, &freed, &err), &err);
     assert_true(freed > 0);
     client_close(c);
+    sh_free(c);
+}
+
+/* ---- what the tests begin and end with ------------------------------------------------------*/
+
+int worker_setup(void **state)
+{
+    struct worker_test *t = sh_calloc(1, sizeof *t);
+
+    assert_non_null(t);
+    tm_make(&t->m, TM_LLAMA, SH_DTYPE_Q8_0, 7);
+    worker_open(&t->w, NULL);
+    *state = t;
+    return 0;
+}
+
+int worker_teardown(void **state)
+{
+    struct worker_test *t = *state;
+
+    worker_check(&t->w, &t->m);
+    worker_close(&t->w);
+    tm_release(&t->m);
+    sh_free(t);
+    return 0;
+}
+
+struct client *worker_client(struct worker *w, const char *kid)
+{
+    struct client *c = sh_calloc(1, sizeof *c);
+
+    assert_non_null(c);
+    client_open(c, w, SH_RPC_FOR_CONTROL, kid, 0);
+    return c;
+}
+
+void worker_client_close(struct client *c)
+{
+    client_close(c);
+    sh_free(c);
+}
+
+void worker_client_cut(struct client *c)
+{
+    client_cut(c);
     sh_free(c);
 }

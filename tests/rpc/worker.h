@@ -139,4 +139,17 @@ void client_check_model(struct client *c, struct tm_model *m, const struct sh_rp
 /* All of it by a new client, and closed: the worker is in order. */
 void worker_check(struct worker *w, struct tm_model *m);
 
+/* ---- what the tests begin and end with ------------------------------------------------------*/
+
+struct worker_test {
+    struct tm_model m;
+    struct worker w;
+};
+int worker_setup(void **state);
+int worker_teardown(void **state); /* an honest session works, then nothing is left */
+/* A new client of a CONTROL connection, freed by the other two. */
+struct client *worker_client(struct worker *w, const char *kid);
+void worker_client_close(struct client *c);
+void worker_client_cut(struct client *c);
+
 #endif
