@@ -7,9 +7,9 @@
 #include "base/mem.h"
 #include "cmd/commands.h"
 #include "cmd/interrupt.h"
+#include "cmd/machines.h"
 #include "cmd/progress.h"
 #include "gguf/file.h"
-#include "host/known.h"
 
 static void on_loading(void *self, uint64_t done, uint64_t total)
 {
@@ -29,100 +29,25 @@ static void cancel_engine(void *arg)
 
 enum { INTERRUPT_GRACE_S = 3 }; /* a frozen worker is not waited for longer after Ctrl-C */
 
-struct machines { /* the lists of the command line as the host takes them */
-    struct sh_known known[SH_ARG_WORDS_MAX];
-    struct sh_host_worker worker[SH_ARG_WORDS_MAX];
-    char text[SH_ARG_WORDS_MAX][300];
-    const char *server[SH_ARG_WORDS_MAX];
-    int64_t layers[SH_HOST_DEVICES_MAX + 1];
-    int n_layers;
-};
-
-static enum shoal_status copy_word(char *out, size_t size, struct sh_str word, const char *option,
-                                   struct shoal_error *err)
-{
-    if (word.len >= size)
-        return sh_fail(err, SHOAL_ERR_ARG, "%s: an address of %zu letters is too long", option,
-                       word.len);
-    memcpy(out, word.ptr, word.len);
-    out[word.len] = '\0';
-    return SHOAL_OK;
-}
-
-static enum shoal_status list_workers(const struct sh_run_options *o, struct machines *m,
-                                      struct shoal_error *err)
-{
-    enum shoal_status st = SHOAL_OK;
-    char text[300];
-
-    for (int i = 0; i < o->workers.n && !st; i++) {
-        struct sh_known *k = &m->known[i];
-        st = copy_word(text, sizeof text, o->workers.word[i], "--workers", err);
-        if (!st) st = sh_known_find(k, NULL, text, o->key, err);
-        m->worker[i].address = k->address;
-        m->worker[i].key = k->has_key ? &k->key : NULL;
-    }
-    return st;
-}
-
-// Every worker has accepted its key: the next run finds it.
-static void keep_keys(const struct sh_run_options *o, struct machines *m)
-{
-    struct shoal_error err = SHOAL_ERROR_INIT;
-    bool replaced;
-
-    for (int i = 0; i < o->workers.n; i++) {
-        if (sh_known_keep(&m->known[i], NULL, &replaced, &err))
-            sh_say("the key of %s is not kept: %s", m->known[i].address, err.message);
-    }
-}
-
-static enum shoal_status list_machines(const struct sh_run_options *o, struct machines *m,
-                                       struct shoal_error *err)
-{
-    enum shoal_status st;
-    int64_t v;
-
-    if (o->workers.n + o->servers.n >= SH_HOST_DEVICES_MAX)
-        return sh_fail(err, SHOAL_ERR_LIMIT, "%d machines are more than %d",
-                       o->workers.n + o->servers.n, SH_HOST_DEVICES_MAX - 1);
-    st = list_workers(o, m, err);
-    if (st) return st;
-    for (int i = 0; i < o->servers.n; i++) {
-        st = copy_word(m->text[i], sizeof m->text[i], o->servers.word[i], "--rpc", err);
-        if (st) return st;
-        m->server[i] = m->text[i];
-    }
-    for (int i = 0; i < o->layers.n; i++) {
-        for (const char *at = o->layers.text[i]; sh_arg_number_next(&at, &v);) {
-            if (m->n_layers <= SH_HOST_DEVICES_MAX) m->layers[m->n_layers++] = v;
-        }
-    }
-    return SHOAL_OK;
-}
-
 static int64_t rows_per_step(const struct sh_run_options *o)
 {
     if (!o->n_batch || !o->n_ubatch) return o->n_batch + o->n_ubatch;
     return o->n_batch < o->n_ubatch ? o->n_batch : o->n_ubatch;
 }
 
-static enum shoal_status open_host(struct sh_run *r, struct machines *m, struct shoal_error *err)
+static enum shoal_status open_host(struct sh_run *r, struct shoal_error *err)
 {
     const struct sh_run_options *o = &r->o;
+    const struct sh_machines_named named = {
+        .workers = &o->workers, .servers = &o->servers, .layers = &o->layers, .key = o->key};
+    struct sh_machines *m = NULL;
     struct sh_progress progress;
     struct sh_host_options h = {
         .model_path = o->model,
-        .n_workers = o->workers.n,
-        .workers = m->worker,
         .insecure = o->insecure,
         .relay = o->relay,
         .format = (enum sh_rpc_format)o->wire,
-        .n_servers = o->servers.n,
-        .servers = m->server,
         .with_local = o->with_local,
-        .n_layers_given = m->n_layers,
-        .layers = m->layers,
         .n_threads = o->n_threads > 0 ? (int)o->n_threads : 0,
         .cache_f32 = o->cache_k == 1,
         .rows_max = rows_per_step(o),
@@ -131,29 +56,27 @@ static enum shoal_status open_host(struct sh_run *r, struct machines *m, struct 
         .progress = on_loading,
         .stop = on_stop,
         .self = &progress};
-    enum shoal_status st = sh_run_choose_ctx(r, &h.n_ctx, err);
+    enum shoal_status st = sh_machines_find(&m, &named, &h, err);
 
-    if (st) return st;
+    if (!st) st = sh_run_choose_ctx(r, &h.n_ctx, err);
+    if (st) goto done;
     sh_progress_init(&progress, "loading", true);
     st = sh_host_open(&r->host, &h, err);
     sh_progress_end(&progress);
+    if (!st) sh_machines_keep_keys(m);
+
+done:
+    sh_machines_destroy(m);
     return st;
 }
 
 static enum shoal_status open_model(struct sh_run *r, struct shoal_error *err)
 {
     const int64_t began = sh_now_ns(&sh_clock_system);
-    struct machines *m = sh_calloc(1, sizeof *m);
     enum shoal_status st;
 
-    if (!m) return sh_fail(err, SHOAL_ERR_NOMEM, "no memory for the list of machines");
     sh_interrupt_set_grace(INTERRUPT_GRACE_S);
-    st = list_machines(&r->o, m, err);
-    if (!st) st = open_host(r, m, err);
-    if (!st) keep_keys(&r->o, m);
-    for (int i = 0; i < SH_ARG_WORDS_MAX; i++)
-        sh_known_wipe(&m->known[i]);
-    sh_free(m);
+    st = open_host(r, err);
     if (st) return st;
     r->vocab = sh_host_vocab(r->host);
     r->n_ctx = sh_host_n_ctx(r->host);

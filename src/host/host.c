@@ -8,8 +8,8 @@
 #include "engine/vocab_file.h"
 #include "host/host_priv.h"
 
-enum { ROWS_DEFAULT = 512, WANTED_MAX = 64, STATES = 16 };
-#define LOGITS_BYTES_MAX ((size_t)64 << 20) /* kept logits of one step */
+enum { ROWS_DEFAULT = 512, WANTED_MAX = 64, STATES = 16 }; /* states: of each sequence */
+#define LOGITS_BYTES_MAX ((size_t)64 << 20)                /* kept logits of one step */
 
 /* ---- opening: file, devices, plan ----------------------------------------------------------- */
 
@@ -38,7 +38,7 @@ static void set_step_limits(struct sh_host *h)
                                              .n_positions = b->n_positions,
                                              .rows_max = b->rows_max,
                                              .wanted_max = b->wanted_max,
-                                             .n_states = STATES};
+                                             .n_states = (int32_t)(STATES * b->n_seqs)};
     for (int g = 0; g < h->info.n_groups; g++) {
         h->groups[g].kind = KIND[h->info.groups[g].kind];
         h->groups[g].window = h->info.groups[g].window;
@@ -57,12 +57,13 @@ static void set_limits(struct sh_host *h, const struct sh_host_options *o)
     if (l->rows_max > h->n_ctx) l->rows_max = h->n_ctx;
     l->wanted_max = fits < 1 ? 1 : fits < WANTED_MAX ? fits : WANTED_MAX;
     if (l->wanted_max > l->rows_max) l->wanted_max = l->rows_max;
-    l->n_seqs = 1;
+    l->n_seqs = o->n_seqs > 1 ? o->n_seqs : 1;
     l->n_positions = (h->n_ctx + SH_PAGE - 1) / SH_PAGE * SH_PAGE;
     l->cache_type = o->cache_f32 ? SH_DTYPE_F32 : SH_DTYPE_F16;
     for (int g = 0; g < h->info.n_groups; g++) {
-        l->pages[g] =
+        const int64_t of_one =
             h->info.groups[g].kind == SH_MODEL_GROUP_STATE ? STATES : l->n_positions / SH_PAGE;
+        l->pages[g] = l->n_seqs * of_one;
     }
     set_step_limits(h);
 }

@@ -51,6 +51,7 @@ struct sh_host_options {
     const int64_t *layers;      /* per device, in order: workers, servers, the local device last */
     int n_threads;              /* 0: all that this process may use */
     int64_t n_ctx;              /* 0: what the model was trained for */
+    int64_t n_seqs;             /* sequences at once, each of n_ctx; 0: 1 */
     bool cache_f32;             /* KV memory in f32 instead of f16 */
     int64_t rows_max;           /* rows per step, 0: 512 */
     int64_t step_timeout_ms;    /* of a step on a worker or server, 0: 120000 */
