@@ -94,18 +94,21 @@ static enum shoal_status add_pairing(struct sh_buf *out, const struct sh_key_ent
 }
 
 /* One write: who reads the first line alone takes nothing from the second. */
-static enum shoal_status tell_ready(struct sh_worker *w, const struct worker_keys *k,
-                                    struct shoal_error *err)
+static enum shoal_status tell_ready(struct sh_worker *w, const struct worker_options *o,
+                                    const struct worker_keys *k, struct shoal_error *err)
 {
     char address[SH_ADDRESS_TEXT_MAX];
     struct sh_buf out = SH_BUF_INIT;
+    bool is_open = false;
     enum shoal_status st;
 
     sh_worker_address(sh_worker_listens(w), address);
     if (k->has_pair) {
         st = add_pairing(&out, &k->pair, address, err);
     } else {
-        st = sh_buf_printf(&out, "ready: shoal run --workers %s\n", address);
+        (void)!sh_worker_is_open(&is_open, o->listen, NULL);
+        st = sh_buf_printf(&out, "ready: shoal run%s --workers %s\n",
+                           o->insecure && is_open ? " --insecure" : "", address);
         if (!st && sh_worker_has_foreign(w))
             st = sh_buf_printf(&out, "for llama.cpp's protocol: --rpc %s\n", address);
     }
@@ -158,7 +161,7 @@ enum shoal_status sh_worker_serve(const struct worker_options *o, const struct w
     if (st) goto done;
     sh_interrupt_call(stop_worker, w);
     tell_log(w, o, k);
-    st = tell_ready(w, k, err);
+    st = tell_ready(w, o, k, err);
     if (!st) st = sh_worker_run(w, err);
     if (!st) log_stop(w);
 

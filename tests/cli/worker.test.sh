@@ -20,7 +20,7 @@ mkfifo "$SHOAL_TMP/open"
 "$SHOAL" worker --listen 0.0.0.0:0 --memory 1G --insecure > "$SHOAL_TMP/open" 2> "$SHOAL_TMP/worker.open" &
 workers+=($!)
 read -r ready < "$SHOAL_TMP/open"
-grep -Eq '^ready: shoal run --workers [^ ]+:[0-9]+$' <<< "$ready" || fail "the ready line is \"$ready\""
+grep -Eq '^ready: shoal run --insecure --workers [^ ]+:[0-9]+$' <<< "$ready" || fail "the ready line is \"$ready\""
 [ "${ready##* }" != "0.0.0.0:${ready##*:}" ] || fail "\"$ready\" cannot be used elsewhere"
 grep -q 'no encryption' "$SHOAL_TMP/worker.open" || fail 'no warning'
 tiny -n 3 --json --rpc "127.0.0.1:${ready##*:}"

@@ -10,21 +10,26 @@ args=(-m "$model" -p 'The cat and the dog' -n 16 --temp 0)
 # ---- the line that it prints, typed on another machine
 start_worker_on h1 --listen 10.77.0.1:0 --insecure -t 1
 first=$address
-grep -Eq '^ready: shoal run --rpc 10\.77\.0\.1:[0-9]+$' <<< "$line" || fail "the line is \"$line\""
+grep -Eq '^ready: shoal run --insecure --workers 10\.77\.0\.1:[0-9]+$' <<< "$line" || fail "the line is \"$line\""
 expect 0 run "${args[@]}"
 cp "$SHOAL_TMP/out" "$SHOAL_TMP/alone"
 read -r -a words <<< "${line#*: shoal }"
 expect_on h2 0 "${words[@]}" "${args[@]}"
 cmp "$SHOAL_TMP/out" "$SHOAL_TMP/alone" || fail 'another text than on one machine'
+expect_on h2 0 run --rpc "$first" "${args[@]}"
+cmp "$SHOAL_TMP/out" "$SHOAL_TMP/alone" || fail 'another text over the other protocol'
+# A host does not send prompts in the clear unasked.
+expect_on h2 1 run --workers "$first" "${args[@]}"
+says 'needs a key'
 
 # On all addresses it prints one that others reach, not the dead interface that comes first.
 start_worker_on h2 --listen 0.0.0.0:0 --insecure -t 1
 second=$address
-grep -Eq '^ready: shoal run --rpc 10\.77\.0\.2:[0-9]+$' <<< "$line" || fail "the line is \"$line\""
+grep -Eq '^ready: shoal run --insecure --workers 10\.77\.0\.2:[0-9]+$' <<< "$line" || fail "the line is \"$line\""
 grep -q '172\.31\.0\.1' "$SHOAL_TMP/worker.1" || fail 'the other address is not told'
 start_worker_on h4 --listen '[::]:0' --insecure -t 1
 third=$address
-grep -Eq '^ready: shoal run --rpc 10\.77\.0\.4:[0-9]+$' <<< "$line" || fail "the line is \"$line\""
+grep -Eq '^ready: shoal run --insecure --workers 10\.77\.0\.4:[0-9]+$' <<< "$line" || fail "the line is \"$line\""
 
 # One that listens on its own machine only is not reached from outside.
 start_worker_on h2 --listen 127.0.0.1:0 -t 1
