@@ -12,6 +12,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
@@ -21,6 +23,7 @@
 
 // From this size on zeroed blocks come from calloc, which knows that fresh pages are zero.
 #define LAZY_ZERO_BYTES ((size_t)256 * 1024)
+#define LARGE_PAGES_FROM ((size_t)4 << 20)
 #define CHECK_LIVE UINT64_C(0x5348304c4d454d21)
 #define CHECK_FREE UINT64_C(0x6672656564206f6b)
 
@@ -151,6 +154,20 @@ char *sh_strdup(const char *s)
 
     if (copy) memcpy(copy, s, len + 1);
     return copy;
+}
+
+void sh_mem_fill_soon(void *p, size_t bytes)
+{
+#ifdef MADV_HUGEPAGE
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    const size_t gap = (page - (uintptr_t)p % page) % page;
+
+    if (bytes < LARGE_PAGES_FROM) return;
+    (void)madvise((char *)p + gap, (bytes - gap) / page * page, MADV_HUGEPAGE); // a wish
+#else
+    (void)p;
+    (void)bytes;
+#endif
 }
 
 /* glibc's heap learns from the first large block that is freed to keep blocks of up to 32 MB, in

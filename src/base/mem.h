@@ -26,6 +26,10 @@ char *sh_strdup(const char *s);
  * system soon, however many threads had it.  Before other threads start. */
 void sh_mem_give_back(void);
 
+/* All of a large block that nobody has written yet will be written soon: large pages for it, where
+ * the system has them.  They save time for page faults now and for address translation later. */
+void sh_mem_fill_soon(void *p, size_t bytes);
+
 /* Bytes in live blocks now, and at most so far. */
 size_t sh_mem_live_bytes(void);
 size_t sh_mem_peak_bytes(void);

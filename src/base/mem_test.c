@@ -228,6 +228,22 @@ static void mem__size_helpers_at_the_edges(void **state)
     assert_false(sh_range_ok(1, SIZE_MAX, 4));
 }
 
+static void mem__fill_soon_changes_nothing(void **state)
+{
+    static const size_t SIZES[] = {1, 5000, (size_t)4 << 20, ((size_t)9 << 20) + 4097};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof SIZES / sizeof SIZES[0]; i++) {
+        uint8_t *p = sh_calloc(1, SIZES[i]);
+        assert_non_null(p);
+        sh_mem_fill_soon(p, SIZES[i]);
+        assert_int_equal(p[0], 0);
+        memset(p, 7, SIZES[i]);
+        assert_int_equal(p[SIZES[i] - 1], 7);
+        sh_free(p);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -240,6 +256,7 @@ int main(void)
         cmocka_unit_test(mem__threads_leave_exact_counts),
         cmocka_unit_test(mem__damage_is_noticed),
         cmocka_unit_test(mem__size_helpers_at_the_edges),
+        cmocka_unit_test(mem__fill_soon_changes_nothing),
     };
     return cmocka_run_group_tests_name("mem", tests, NULL, NULL);
 }

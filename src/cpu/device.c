@@ -3,8 +3,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/mem.h"
 #include "cpu/device_priv.h"
@@ -13,22 +11,6 @@
 #define HUGE_PAGES_FROM ((size_t)4 << 20)
 
 /* ---- memory ---------------------------------------------------------------------------------*/
-
-/* Large pages save the processor most of its address translation; a wish, not a need.  For what is
- * used soon and whole; KV memory gets them as it fills (cpu/pages_priv.h). */
-static void ask_for_huge_pages(uint8_t *p, size_t bytes)
-{
-#ifdef MADV_HUGEPAGE
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    const size_t gap = (page - (uintptr_t)p % page) % page;
-
-    if (bytes < HUGE_PAGES_FROM) return;
-    (void)madvise(p + gap, (bytes - gap) / page * page, MADV_HUGEPAGE);
-#else
-    (void)p;
-    (void)bytes;
-#endif
-}
 
 enum shoal_status sh_cpu_memory_take(struct sh_cpu_device *d, uint8_t **out, size_t bytes,
                                      const char *what, struct shoal_error *err)
@@ -49,7 +31,7 @@ enum shoal_status sh_cpu_memory_take(struct sh_cpu_device *d, uint8_t **out, siz
         return sh_fail(err, SHOAL_ERR_NOMEM, "CPU: %s needs %zu bytes, %zu of %zu are free", what,
                        bytes, left, d->memory_max);
     }
-    ask_for_huge_pages(p, bytes);
+    sh_mem_fill_soon(p, bytes); // KV memory is another matter: cpu/pages_priv.h
     *out = p;
     return SHOAL_OK;
 }

@@ -257,6 +257,7 @@ static enum shoal_status make_sent(struct sh_blob **out, struct sh_blobs *b, con
     st = create_blob(&blob, b, kid, sha256, bytes, err);
     if (st) return st;
     if (bytes <= SIZE_MAX) blob->data = sh_malloc((size_t)bytes);
+    if (blob->data) sh_mem_fill_soon(blob->data, (size_t)bytes);
     if (blob->data) *out = add_sent(b, blob);
     if (!*out) {
         st = sh_fail(err, SHOAL_ERR_NOMEM, "no memory for a weight of %" PRIu64 " bytes", bytes);
