@@ -26,6 +26,29 @@ static enum shoal_status copy_word(char *out, size_t size, struct sh_str word, c
     return SHOAL_OK;
 }
 
+// On this machine alone: no key is needed there.
+static bool is_local(const char *address)
+{
+    struct sh_address list[SH_ADDRESSES_MAX];
+    struct sh_endpoint ep;
+    int n;
+
+    return !sh_endpoint_parse(&ep, address, 0, NULL) &&
+           !sh_address_resolve(list, &n, &ep, false, NULL) && sh_address_is_loopback(&list[0]);
+}
+
+/* The key of a command line is for the one worker that is named, or for those of several that need
+ * one and have none: so a second machine is paired beside a first. */
+static enum shoal_status find_worker(struct sh_known *k, const char *address,
+                                     const struct sh_machines_named *named, struct shoal_error *err)
+{
+    enum shoal_status st = sh_known_find(k, NULL, address, NULL, err);
+
+    if (st || !named->key) return st;
+    if (named->workers->n > 1 && (k->has_key || is_local(k->address))) return SHOAL_OK;
+    return sh_known_find(k, NULL, address, named->key, err);
+}
+
 static enum shoal_status find_workers(struct sh_machines *m, const struct sh_machines_named *named,
                                       struct shoal_error *err)
 {
@@ -35,7 +58,7 @@ static enum shoal_status find_workers(struct sh_machines *m, const struct sh_mac
     for (int i = 0; i < named->workers->n && !st; i++) {
         struct sh_known *k = &m->known[m->n_known++];
         st = copy_word(text, sizeof text, named->workers->word[i], "--workers", err);
-        if (!st) st = sh_known_find(k, NULL, text, named->key, err);
+        if (!st) st = find_worker(k, text, named, err);
         m->worker[i].address = k->address;
         m->worker[i].key = k->has_key ? &k->key : NULL;
     }
@@ -90,15 +113,25 @@ enum shoal_status sh_machines_find(struct sh_machines **out, const struct sh_mac
     return SHOAL_OK;
 }
 
-void sh_machines_keep_keys(struct sh_machines *m)
+static void keep_key(struct sh_known *k)
 {
     struct shoal_error err = SHOAL_ERROR_INIT;
+    char words[SH_KEY_WORDS_TEXT];
     bool replaced;
 
-    for (int i = 0; i < m->n_known; i++) {
-        if (sh_known_keep(&m->known[i], NULL, &replaced, &err))
-            sh_say("the key of %s is not kept: %s", m->known[i].address, err.message);
+    if (!k->is_new) return;
+    if (sh_known_keep(k, NULL, &replaced, &err) || sh_key_fingerprint(words, &k->key, &err)) {
+        sh_say("note: the key of %s is not kept: %s", k->address, err.message);
+        return;
     }
+    sh_say("note: the key of %s is kept%s; the worker shows the same words: %s", k->address,
+           replaced ? " in place of another one" : ", so --key can be left out", words);
+}
+
+void sh_machines_keep_keys(struct sh_machines *m)
+{
+    for (int i = 0; i < m->n_known; i++)
+        keep_key(&m->known[i]);
 }
 
 void sh_machines_destroy(struct sh_machines *m)
