@@ -284,6 +284,26 @@ void client_send(struct client *c, enum sh_rpc_type type, const void *msg)
     must(sh_rpc_conn_send_wait(c->c, type, 0, msg, 0, SOON_NS, &err), &err);
 }
 
+void client_begin(struct client *c, struct question *q, enum sh_rpc_type type, const void *msg)
+{
+    struct shoal_error err = SHOAL_ERROR_INIT;
+
+    *q = (struct question){.arena = SH_ARENA_INIT};
+    q->ask = (struct sh_rpc_ask){
+        .type = type, .msg = msg, .answer = &q->answer, .arena = &q->arena, .timeout_ns = SOON_NS};
+    must(sh_rpc_conn_ask_begin(c->c, &q->ask, &q->asked, &err), &err);
+}
+
+enum shoal_status client_end(struct client *c, struct question *q, struct shoal_error *err)
+{
+    enum shoal_status st;
+
+    if (!sh_rpc_conn_ask_wait(c->c, q->asked, SOON_NS)) fail_msg("no answer");
+    st = sh_rpc_conn_ask_end(c->c, q->asked, err);
+    sh_arena_release(&q->arena);
+    return st;
+}
+
 /* Under the lock. */
 static void await_change(struct client *c, int64_t end, const char *what)
 {

@@ -81,6 +81,19 @@ void client_await_over(struct client *c);
 enum shoal_status client_ask(struct client *c, enum sh_rpc_type type, const void *msg, void *answer,
                              struct sh_arena *arena, struct shoal_error *err);
 void client_send(struct client *c, enum sh_rpc_type type, const void *msg);
+/* The same in two halves.  end waits for the answer. */
+struct question {
+    struct sh_rpc_ask ask;
+    struct sh_rpc_asked *asked;
+    struct sh_arena arena;
+    union {
+        struct sh_rpc_stage_ready ready;
+        struct sh_rpc_closed closed;
+        struct sh_rpc_reset_done reset;
+    } answer;
+};
+void client_begin(struct client *c, struct question *q, enum sh_rpc_type type, const void *msg);
+enum shoal_status client_end(struct client *c, struct question *q, struct shoal_error *err);
 /* Wait until the i-th event is there; its place stays. */
 struct event *client_event(struct client *c, int i);
 
