@@ -282,7 +282,8 @@ static enum shoal_status conclude(struct sh_rpc_conn *c, const struct running *r
     }
     if (!st) (void)sh_fail(why, SHOAL_ERR_PEER, "%s ended the connection", c->stream->peer);
     sh_error_set_peer(why, c->stream->peer);
-    if (st && (r->wrong || st == SHOAL_ERR_TIMEOUT)) sh_conn_say_failure(c, st, why);
+    if (st && (r->wrong || st == SHOAL_ERR_TIMEOUT || st == SHOAL_ERR_NOMEM))
+        sh_conn_say_failure(c, st, why);
     sh_conn_over(c, why->code, why);
     sh_conn_asks_end(&c->ask, why->code, why);
     return st;
