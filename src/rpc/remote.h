@@ -126,6 +126,9 @@ SHOAL_NODISCARD enum shoal_status sh_remote_join(struct sh_station *from, struct
                                                  enum sh_rpc_format format,
                                                  struct sh_remote_route *out,
                                                  struct shoal_error *err);
+/* The same, as it is now: a link that is lost while steps run is replaced by a relay through this
+ * host, without a word to the caller.  False: not joined. */
+bool sh_remote_route_of(struct sh_station *from, struct sh_remote_route *out);
 /* The rows of `from` come to the host in this format. */
 SHOAL_NODISCARD enum shoal_status
 sh_remote_format(struct sh_station *from, enum sh_rpc_format format, struct shoal_error *err);

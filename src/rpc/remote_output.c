@@ -313,6 +313,7 @@ enum shoal_status sh_remote_station_message(struct sh_remote_station *s,
 {
     enum shoal_status st;
 
+    if (m->type == SH_RPC_MSG_HIDDEN && sh_remote_link_rows(s, m->msg)) return SHOAL_OK;
     sh_mutex_lock(&s->lock);
     s->stats.bytes_out += m->n + SH_RPC_HEAD_BYTES;
     if (m->type == SH_RPC_MSG_HIDDEN) {

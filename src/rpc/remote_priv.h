@@ -26,6 +26,7 @@
 
 struct sh_remote_data;    /* the DATA connection and what is known of weights: remote_weights.c */
 struct sh_remote_station; /* below */
+struct sh_remote_join;    /* remote_link.c: two stations and their link */
 
 struct sh_remote {
     /* Set when it opens, constant afterwards. */
@@ -134,9 +135,8 @@ struct sh_remote_station {
     struct sh_station_sink sink;
 
     /* Links (remote_link.c): set before the first step. */
-    bool joined;                    /* hidden rows go to another worker, not to the host */
-    struct sh_rpc_handle link;      /* of this worker's end, that writes; generation 0: none */
-    struct sh_rpc_handle link_from; /* the end that reads, from the stage before */
+    bool joined; /* hidden rows are not for the sink, but for another worker */
+    struct sh_remote_join *onward, *backward; /* to the next station, from the one before */
 
     /* Of whoever announces and resets. */
     uint64_t hash;  /* over the epoch's steps */
@@ -151,6 +151,7 @@ struct sh_remote_station {
     bool busy, closing, told_lost;
     uint64_t epoch;
     uint64_t next;               /* step that is to be announced */
+    uint64_t told;               /* steps below were sent, where `backward` may wait for it */
     uint64_t out;                /* step whose output is to come */
     uint64_t oldest;             /* not released */
     struct sh_remote_slot *slot; /* [n_slots], by number */
@@ -192,7 +193,12 @@ void sh_remote_stage_drop(struct sh_remote_station *s);
 
 /* ---- links (remote_link.c) ------------------------------------------------------------------*/
 
-/* LINK_DOWN came. */
+/* LINK_DOWN came, to the thread that reads. */
 void sh_remote_link_down(struct sh_remote *r, const struct sh_rpc_link_down *m);
+/* Rows of a joined station came home: its link is lost, so they are passed on.  From the thread
+ * that reads, under no lock.  False: it is not joined. */
+bool sh_remote_link_rows(struct sh_remote_station *s, const struct sh_rpc_hidden *m);
+/* The station is about to be closed; nothing that came for it is being handled. */
+void sh_remote_link_leave(struct sh_remote_station *s);
 
 #endif

@@ -217,6 +217,15 @@ static enum shoal_status send_rows(struct sh_remote_station *s, uint64_t number,
     return named(s, st, err);
 }
 
+// The STEP is on its way: rows of it that come through this host may follow.
+static void told(struct sh_remote_station *s, uint64_t next)
+{
+    sh_mutex_lock(&s->lock);
+    s->told = next;
+    sh_cond_broadcast(&s->calm);
+    sh_mutex_unlock(&s->lock);
+}
+
 static enum shoal_status announce(struct sh_station *self, const struct sh_step *step,
                                   int64_t deadline_ns, struct shoal_error *err)
 {
@@ -236,6 +245,7 @@ static enum shoal_status announce(struct sh_station *self, const struct sh_step 
     s->hash = hash;
     m.ack = atomic_load(&s->r->ack);
     st = named(s, sh_rpc_conn_send(s->r->conn, SH_RPC_MSG_STEP, 0, &m, err), err);
+    if (s->backward) told(s, step->number + 1);
     if (!st && s->first && step->embd && step->n_embd > 0)
         st = send_rows(s, step->number, 0, step->n_embd, step->embd, NULL, 0, err);
     return st;
@@ -322,7 +332,7 @@ static void forget_steps(struct sh_remote_station *s)
     sh_mutex_lock(&s->lock);
     for (int i = 0; i < s->n_slots; i++)
         s->slot[i].used = false;
-    s->next = s->out = s->oldest = 0;
+    s->next = s->out = s->oldest = s->told = 0;
     s->hash = SH_FNV_START;
     atomic_store(&s->held, 0);
     sh_mutex_unlock(&s->lock);
@@ -382,6 +392,7 @@ static void close_station(struct sh_station *self)
     while (s->busy)
         sh_cond_wait(&s->calm, &s->lock, INT64_MAX);
     sh_mutex_unlock(&s->lock);
+    sh_remote_link_leave(s);
     sh_remote_stage_drop(s);
     sh_mutex_lock(&r->lock);
     for (int i = 0; i < r->n_stations; i++) {
