@@ -123,6 +123,14 @@ static enum shoal_status for_station(struct sh_remote *r, struct sh_rpc_handle h
     return st;
 }
 
+static enum shoal_status told_error(const struct sh_rpc_error *m, struct shoal_error *err)
+{
+    char text[sizeof err->message];
+
+    sh_rpc_text_copy(text, sizeof text, m->message);
+    return sh_fail(err, SHOAL_ERR_PEER, "%s", text[0] ? text : "it reports an error");
+}
+
 static enum shoal_status on_message(void *self, struct sh_rpc_conn *c,
                                     const struct sh_rpc_incoming *m, struct shoal_error *err)
 {
@@ -139,6 +147,8 @@ static enum shoal_status on_message(void *self, struct sh_rpc_conn *c,
     case SH_RPC_MSG_LINK_DOWN:
         sh_remote_link_down(r, m->msg);
         return SHOAL_OK;
+    case SH_RPC_MSG_ERROR: // a step that did not fit: nothing more comes of its stage
+        return told_error(m->msg, err);
     case SH_RPC_MSG_CANCELLED: // the status of these steps comes by their results
         return SHOAL_OK;
     default:

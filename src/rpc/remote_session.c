@@ -1,8 +1,8 @@
 /* rpc/remote_session.c - a session on a worker, and the stages that are put there.
  *
  * A stage's station takes its memory here before the worker is asked, so a failure leaves nothing
- * on either side.  Rows of a stage come home until it is joined to another one; the handle that
- * they name is the stage's own.
+ * on either side.  Rows of a stage come home until it is joined to another one, and name the stage
+ * that they are of.
  */
 #include "rpc/remote_priv.h"
 
@@ -224,8 +224,7 @@ enum shoal_status sh_remote_stage(struct sh_remote *r, const struct sh_remote_st
     if (st) goto done;
     is_there = true;
     s->handle = ready.stage;
-    if (!desc->last) st = sh_remote_route_home(s, SH_RPC_ROWS_F32, err);
-    if (!st) st = list_station(s, err);
+    st = list_station(s, err);
     if (st) goto done;
     if (memory) {
         *memory = (struct sh_stage_memory){.weights = (size_t)ready.weights,
