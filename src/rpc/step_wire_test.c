@@ -78,7 +78,7 @@ static struct sh_step random_step(struct sh_arena *a)
                                        .index = number(),
                                        .page = number(),
                                        .page_from = number(),
-                                       .begin = (int64_t)number() << 20,
+                                       .begin = (int64_t)number() * (1 << 20),
                                        .end = number(),
                                        .delta = -(int64_t)number()};
     }
