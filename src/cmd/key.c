@@ -89,13 +89,13 @@ static const struct sh_command verbs[N_VERBS] = {
 static const struct sh_command command = {
     .name = "key",
     .usage = "make|list|show|revoke|add|forget ...",
-    .about = "Makes and keeps the keys by which a worker and a host will know each other on an "
-             "open network: one key for each pair of them. This version's run and worker do not "
-             "use them yet; they belong to shoal's own protocol.",
+    .about = "Makes and keeps the keys by which a worker and a host know each other on an open "
+             "network: one key for each pair of them. shoal worker --pair NAME makes one, too, "
+             "and prints the line for the host.",
     .more = "On the worker:\n"
             "  shoal key make NAME           make a key for a host and show it\n"
             "  shoal key show NAME           show it again\n"
-            "  shoal key revoke NAME         remove it\n"
+            "  shoal key revoke NAME         remove it; what it opened ends at once\n"
             "On the host:\n"
             "  shoal key add HOST:PORT KEY   keep the key of a worker\n"
             "  shoal key forget HOST:PORT    remove it\n"

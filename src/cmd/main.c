@@ -13,13 +13,13 @@ static const struct {
     const char *name;
     int (*main)(int argc, char **argv);
     const char *summary;
-    bool prepares; // something that the others do not use yet
 } commands[] = {
-    {"run", sh_cmd_run, "continue a text with a model, here or over workers", false},
-    {"worker", sh_cmd_worker, "offer this machine to others", false},
-    {"inspect", sh_cmd_inspect, "show what is in a model file", false},
-    {"version", sh_cmd_version, "what is running", false},
-    {"key", sh_cmd_key, "make and keep keys for pairs of hosts and workers", true},
+    {"run", sh_cmd_run, "continue a text with a model, here or over workers"},
+    {"worker", sh_cmd_worker, "offer this machine to others"},
+    {"status", sh_cmd_status, "who uses what on workers"},
+    {"key", sh_cmd_key, "keys of pairs of hosts and workers"},
+    {"inspect", sh_cmd_inspect, "show what is in a model file"},
+    {"version", sh_cmd_version, "what is running"},
 };
 #define N_COMMANDS ((int)(sizeof commands / sizeof commands[0]))
 
@@ -37,16 +37,13 @@ static int show_help(void)
         sh_buf_printf(&text, "shoal runs one large language model across several machines.\n\n"
                              "Usage: shoal COMMAND [options]\n\n");
 
-    for (int i = 0; i < N_COMMANDS && !st; i++) {
-        if (commands[i].prepares && (i == 0 || !commands[i - 1].prepares))
-            st = sh_buf_printf(&text, "\nTo prepare for what a later version does:\n");
-        if (!st) st = sh_buf_printf(&text, "  %-9s %s\n", commands[i].name, commands[i].summary);
-    }
+    for (int i = 0; i < N_COMMANDS && !st; i++)
+        st = sh_buf_printf(&text, "  %-9s %s\n", commands[i].name, commands[i].summary);
     if (!st)
         st = sh_buf_printf(
             &text, "\nshoal COMMAND --help tells more. To see it work on this machine alone:\n"
                    "  shoal worker --listen 127.0.0.1:50052 &\n"
-                   "  shoal run -m model.gguf -p \"Hello\" --rpc 127.0.0.1:50052\n");
+                   "  shoal run -m model.gguf -p \"Hello\" --workers 127.0.0.1:50052\n");
     if (st) st = sh_fail(&err, st, "no memory for the help text");
     if (!st) st = sh_write_all(STDOUT_FILENO, "stdout", (struct sh_str){text.ptr, text.len}, &err);
     sh_buf_release(&text);

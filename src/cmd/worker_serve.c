@@ -111,6 +111,8 @@ static enum shoal_status tell_ready(struct sh_worker *w, const struct worker_opt
                            o->insecure && is_open ? " --insecure" : "", address);
         if (!st && sh_worker_has_foreign(w))
             st = sh_buf_printf(&out, "for llama.cpp's protocol: --rpc %s\n", address);
+        if (!st && k->folder.ptr)
+            st = sh_buf_printf(&out, "for those who have a key: shoal key list shows them\n");
     }
     if (st == SHOAL_ERR_NOMEM) st = sh_fail(err, st, "no memory to tell what to type");
     if (!st) st = sh_write_all(STDOUT_FILENO, "stdout", (struct sh_str){out.ptr, out.len}, err);

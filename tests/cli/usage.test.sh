@@ -10,8 +10,8 @@ equal "$(head -1 "$SHOAL_TMP/out")" "shoal $version" 'version'
 expect 2 version --loud
 
 expect 0 --help
-for command in run worker inspect key version; do out_has "^  $command "; done
-for command in run worker inspect key; do
+for command in run worker status key inspect version; do out_has "^  $command "; done
+for command in run worker status key inspect; do
     expect 0 "$command" --help
     out_has "^Usage: shoal $command "
     cp "$SHOAL_TMP/out" "$SHOAL_TMP/help"
@@ -35,7 +35,7 @@ usage() {
 }
 usage 'which command'
 usage rnu 'no command "rnu"; did you mean run'
-usage serve 'no command "serve"; there are: run, worker, inspect, version, key'
+usage serve 'no command "serve"; there are: run, worker, status, key, inspect, version'
 usage run 'run: which model'
 usage run -m x 'which prompt'
 usage run -m x -p a --tmp 1 'no option --tmp; did you mean --temp'
@@ -55,7 +55,7 @@ usage run -m x --prompt-ids 1,-2 '--prompt-ids takes whole numbers'
 usage run -m x -p a -f y 'only one of -p, -f and --prompt-ids'
 usage run -m x -p a --perplexity y 'reads its own text'
 usage run -m x --perplexity y --logits-out z 'goes with a prompt'
-usage run -m x -p a --with-local '--with-local goes with --rpc'
+usage run -m x -p a --with-local '--with-local goes with --workers and --rpc'
 usage run -m x -p a --rpc a:1,b:2 --layers 1,2,3 '--layers has 3 numbers for 2 machines'
 usage run -m x -p a --rpc a:1,,b:2 '--rpc takes'
 usage run -m x -p a stray '"stray" belongs to no option'

@@ -8,8 +8,9 @@ fi
 set --
 . tests/cli/lib.sh
 
-# shellcheck disable=SC2034 # $address is for the tests
-# start_worker_on HOST ARGUMENT...: sets $pid, $line (what it prints) and $address (its end).
+# shellcheck disable=SC2034 # $address, $lines and $run are for the tests
+# start_worker_on HOST ARGUMENT...: sets $pid, $lines (the two that it prints at once), $line (the
+# first) and $address (its end).
 start_worker_on() {
     local host=$1 ready=$SHOAL_TMP/ready
     shift
@@ -18,7 +19,10 @@ start_worker_on() {
     "$lan" exec "$host" "$SHOAL" worker "$@" > "$ready" 2> "$SHOAL_TMP/worker.${#workers[@]}" < /dev/null &
     pid=$!
     workers+=("$pid")
-    read -r line < "$ready" || fail "worker $* was not ready: $(cat "$SHOAL_TMP"/worker.*)"
+    lines=()
+    { read -r line && lines+=("$line") && { read -r -t 20 line && lines+=("$line") || true; }; } \
+        < "$ready" || fail "worker $* was not ready: $(cat "$SHOAL_TMP"/worker.*)"
+    line=${lines[0]}
     address=${line##* }
 }
 
@@ -30,4 +34,18 @@ expect_on() {
     timeout -k 5 "$limit" "$lan" exec "$host" "$SHOAL" "$@" > "$SHOAL_TMP/out" 2> "$SHOAL_TMP/err" \
         < /dev/null || code=$?
     [ "$code" -eq "$want" ] || fail "exit code $code, not $want: on $host: shoal $*"
+}
+
+# begin_text_on HOST ARGUMENT...: as `begin_text`, on another host, its stderr in
+# $SHOAL_TMP/text.err; finish_text reads the rest.
+begin_text_on() {
+    local host=$1 pipe=$SHOAL_TMP/text
+    shift
+    rm -f "$pipe"
+    mkfifo "$pipe"
+    python3 "$cli/one_page.py" "$pipe" "$SHOAL_TMP/text.err" "$lan" exec "$host" "$SHOAL" run --temp 0 \
+        -n 20000 -c 30000 --no-perf "$@" &
+    run=$!
+    exec 9< "$pipe"
+    read -r -n 1 _ <&9 || fail 'no text came'
 }
