@@ -19,8 +19,9 @@
 #include "tensor/graph.h"
 
 #define HELD_MAX 65536 // weights of a session
-/* Files are hashed at 200 MB/s at least, or it is not worth waiting for. */
+/* Files are hashed at 200 MB/s after 20 s at the latest, or it is not worth waiting for. */
 #define HASHED_PER_MS 200000u
+#define WAIT_MS 20000u
 #define WAIT_MAX_MS 600000u
 #define LOOK_NS (250 * SH_MS)
 
@@ -323,7 +324,7 @@ static bool may_be_found(struct sh_session_weights *w, const struct sh_rpc_want 
 
 static int64_t worth_waiting_ns(const struct sh_rpc_want *m)
 {
-    uint64_t ms = 1000;
+    uint64_t ms = WAIT_MS;
 
     for (uint32_t i = 0; i < m->n_weights && ms < WAIT_MAX_MS; i++)
         ms += m->weights[i].bytes / HASHED_PER_MS;
@@ -338,15 +339,17 @@ static enum shoal_status search_files(struct sh_session_weights *w, struct sh_rp
 {
     const int64_t end = sh_deadline_in(&sh_clock_system, worth_waiting_ns(m));
     struct sh_rpc_progress p = {.what = 0};
-    enum shoal_status st = SHOAL_OK;
 
-    if (sh_blobs_look_again(w->blobs)) st = list_missing(w, m, true, out, err);
-    while (!st && out->n > 0 && sh_now_ns(&sh_clock_system) < end && may_be_found(w, m, &p.total)) {
+    (void)sh_blobs_look_again(w->blobs);
+    for (;;) {
+        // In this order: what has been hashed since is found.
+        const bool more = may_be_found(w, m, &p.total);
+        enum shoal_status st = list_missing(w, m, true, out, err);
+        if (st || out->n == 0 || !more || sh_now_ns(&sh_clock_system) >= end) return st;
         st = sh_rpc_conn_send(c, SH_RPC_MSG_PROGRESS, request, &p, err);
-        if (!st) sh_blobs_wait_some(w->blobs, LOOK_NS);
-        if (!st) st = list_missing(w, m, true, out, err);
+        if (st) return st;
+        sh_blobs_wait_some(w->blobs, LOOK_NS);
     }
-    return st;
 }
 
 static enum shoal_status on_want(struct sh_session_weights *w, struct sh_rpc_conn *c,
