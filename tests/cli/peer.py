@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """A server that is no worker, for tests of what a client makes of it.
 
-    peer.py silent|garbage|closes|major
+    peer.py silent|garbage|closes|major|llama
 
 Listens on a free port of 127.0.0.1 and prints it; then prints "client" for each connection:
     silent   reads everything, answers nothing
     garbage  answers whatever comes with seeded random bytes
     closes   closes each connection at once
     major    answers the first command as an RPC server of major 9 would
+    llama    the same with major 7, and closes on what is none of its commands
 Runs until it is killed.
 """
 import random
@@ -24,8 +25,11 @@ def serve(mode, sock, rng):
             return False
         if mode == 'garbage':
             sock.sendall(bytes(rng.randrange(256) for _ in range(4096)))
-        if mode == 'major':  # size of the answer, major, minor, patch, 0, 24 bytes of capabilities
-            sock.sendall(struct.pack('<Q', 28) + bytes([9, 0, 0, 0] + [0] * 24))
+        if mode == 'llama' and data[0] != 14:
+            return False
+        if mode in ('major', 'llama'):  # size of the answer, major, minor, patch, 0, capabilities
+            major = 9 if mode == 'major' else 7
+            sock.sendall(struct.pack('<Q', 28) + bytes([major, 0, 0, 0] + [0] * 24))
     except OSError:
         return False
     return True
