@@ -83,13 +83,33 @@ static bool input_fits(const struct sh_rpc_claim_of *of, enum sh_input input)
     }
 }
 
+/* A weight that is cut or stacked has the shape that its parts make. */
+static bool weight_fits(const struct sh_tensor *t, const struct sh_leaf *leaf)
+{
+    const struct sh_slice *c = &leaf->slice;
+    const bool of_stack = leaf->stack > 0 && c->axis == 2;
+    int64_t sum = 0;
+
+    if (leaf->stack > 0 && !strchr(t->name, '#')) return false;
+    if (leaf->stack > 0 && !of_stack && t->ne[2] != leaf->stack) return false;
+    if (c->axis < 0) return true;
+    if (c->n_segments < 1 || (of_stack && c->n_segments != 1)) return false;
+    for (int i = 0; i < c->n_segments; i++) {
+        const int64_t begin = c->segment[i].begin, end = c->segment[i].end;
+        if (begin < 0 || end < begin || end > INT64_MAX / SH_SEGMENTS_MAX) return false;
+        if (of_stack && end > leaf->stack) return false;
+        sum += end - begin;
+    }
+    return sum == t->ne[c->axis];
+}
+
 /* Is the leaf as large as steps within the limits may reach? */
 static bool leaf_fits(const struct sh_rpc_claim_of *of, const struct sh_tensor *t,
                       const struct sh_leaf *leaf)
 {
     const struct sh_step_limits *l = of->limits;
 
-    if (leaf->kind == SH_LEAF_WEIGHT) return true;
+    if (leaf->kind == SH_LEAF_WEIGHT) return weight_fits(t, leaf);
     if (leaf->kind == SH_LEAF_INPUT) return input_fits(of, leaf->input);
     if (leaf->kind == SH_LEAF_OTHER || leaf->group < 0 || leaf->group >= l->n_groups) return false;
     if (leaf->kind == SH_LEAF_TABLE) return t->ne[0] == index_count(l) && t->ne[1] >= l->n_seqs;

@@ -203,6 +203,7 @@ static enum shoal_status load_stack(struct loading *l, const struct sh_tensor *t
     const struct sh_slice whole = SH_SLICE_WHOLE;
     const char *hash = strchr(t->name, '#');
 
+    if (!hash) return sh_fail(err, SHOAL_ERR_FORMAT, "stage: %s is no name of a stack", t->name);
     for (int64_t i = begin; i < end; i++) {
         char name[160];
         struct sh_weight w;

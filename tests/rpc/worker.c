@@ -233,13 +233,22 @@ void client_open(struct client *c, struct worker *w, enum sh_rpc_purpose purpose
     must(sh_thread_start(&c->reading, "client", read_all, c, &err), &err);
 }
 
+void client_forget(struct client *c)
+{
+    sh_mutex_lock(&c->lock);
+    for (int i = 0; i < c->n_events; i++)
+        sh_free(c->event[i].floats);
+    memset(c->event, 0, sizeof c->event);
+    c->n_events = 0;
+    sh_mutex_unlock(&c->lock);
+}
+
 static void end_client(struct client *c)
 {
     sh_thread_join(&c->reading);
     sh_rpc_conn_close(c->c, NULL);
     sh_thread_join(&c->serving);
-    for (int i = 0; i < c->n_events; i++)
-        sh_free(c->event[i].floats);
+    client_forget(c);
     sh_cond_release(&c->changed);
     sh_mutex_release(&c->lock);
 }

@@ -97,6 +97,8 @@ enum shoal_status client_end(struct client *c, struct question *q, struct shoal_
 /* Wait until the i-th event is there; its place stays. */
 struct event *client_event(struct client *c, int i);
 
+/* Forget all events; none may be on its way. */
+void client_forget(struct client *c);
 /* Wait until all logits of a RESULT are there. */
 void client_floats(struct client *c, struct event *e, size_t n);
 /* Pass an event with hidden rows on: stages[slot] reads them. */
