@@ -251,6 +251,34 @@ static void workers__frames_of_a_token(void **state)
     cluster_close(&c);
 }
 
+// Neither here nor on the workers, which live in this process.
+static void workers__a_token_allocates_nothing(void **state)
+{
+    int32_t ids[PROMPT], tokens[TOKENS];
+    struct cluster c;
+
+    (void)state;
+    cluster_open(&c, 3, NULL);
+    cluster_model(&c, TM_LLAMA, SH_DTYPE_Q8_0, 3);
+    rig_ids(ids, PROMPT, 4, 96);
+    for (int relay = 0; relay < 2; relay++) {
+        struct sh_host_options o = cluster_options(&c, 3);
+        struct sh_engine *e;
+        struct sh_host *h;
+        o.relay = relay;
+        h = cluster_host(&o);
+        e = engine_of(h, 5);
+        generate(e, ids, PROMPT, tokens, TOKENS);
+        sh_mem_fail_after(0);
+        generate(e, &tokens[TOKENS - 1], 1, tokens, TOKENS);
+        assert_true(sh_mem_fail_pending());
+        sh_mem_fail_after(-1);
+        sh_engine_destroy(e);
+        sh_host_close(h);
+    }
+    cluster_close(&c);
+}
+
 /* ---- many epochs, and ends ------------------------------------------------------------------*/
 
 static void workers__begin_anew(void **state)
@@ -291,6 +319,7 @@ int main(void)
         cmocka_unit_test(workers__two_hosts_at_once),
         cmocka_unit_test(workers__tokens_are_sampled_at_the_end),
         cmocka_unit_test(workers__frames_of_a_token),
+        cmocka_unit_test(workers__a_token_allocates_nothing),
         cmocka_unit_test(workers__begin_anew),
     };
 
