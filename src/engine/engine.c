@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "engine/chunk.h"
 #include "engine/kv_index.h"
 #include "sample/rng.h"
 
@@ -27,6 +28,7 @@ struct sh_engine {
     struct sh_sampler_params sampler;
     struct sh_rng rng;
     struct sh_row *rows; /* [rows_max] */
+    struct sh_chunk_model chunks;
     atomic_bool cancelled;
 };
 
@@ -52,6 +54,7 @@ enum shoal_status sh_engine_create(struct sh_engine **out, struct sh_pipeline *p
         goto done;
     }
     sh_rng_init(&e->rng, 0);
+    sh_chunk_init(&e->chunks, e->info.n_stages);
     st = sh_kv_index_create(&e->kv, e->info.n_groups, e->info.groups, &e->info.limits, err);
     if (!st) st = sh_kv_open(e->kv, 0, &e->seq, err);
     if (st) goto done;
@@ -109,9 +112,22 @@ struct feeding {
     int32_t token;
     struct {
         int64_t first, n; /* ids of a step */
-    } step[STEPS_MAX];    /* ring of the steps in flight */
+        int64_t submitted_ns;
+    } step[STEPS_MAX]; /* ring of the steps in flight */
     int oldest;
 };
+
+static int64_t chosen_rows(const struct sh_engine *e, const struct feeding *s)
+{
+    struct sh_chunk ahead[STEPS_MAX];
+
+    for (int i = 0; i < s->in_flight; i++) {
+        const int k = (s->oldest + i) % STEPS_MAX;
+        ahead[i] = (struct sh_chunk){s->step[k].n, s->before + s->step[k].first};
+    }
+    return sh_chunk_choose(&e->chunks, ahead, s->in_flight, s->f->n - s->sent, s->before + s->sent,
+                           e->info.limits.rows_max);
+}
 
 static int64_t chunk_rows(const struct sh_engine *e, const struct feeding *s)
 {
@@ -119,6 +135,7 @@ static int64_t chunk_rows(const struct sh_engine *e, const struct feeding *s)
     int64_t n = s->f->n - s->sent;
 
     if (s->f->chunk > 0 && n > s->f->chunk) n = s->f->chunk;
+    if (s->f->chunk == 0 && n > 1) n = chosen_rows(e, s);
     if (n > l->rows_max) n = l->rows_max;
     if (s->f->logits && n > l->wanted_max) n = l->wanted_max;
     return n;
@@ -165,6 +182,7 @@ static enum shoal_status submit_chunk(struct sh_engine *e, struct feeding *s,
     q.recent = e->ids + at + n - q.n_recent;
     step.prelude = e->edits.edit;
     step.n_prelude = e->edits.n;
+    const int64_t now = sh_now_ns(&sh_clock_system);
     st = e->ops->submit(e->pipeline, &step, err);
     if (st) return st;
     sh_edits_clear(&e->edits);
@@ -173,6 +191,7 @@ static enum shoal_status submit_chunk(struct sh_engine *e, struct feeding *s,
     const int k = (s->oldest + s->in_flight) % STEPS_MAX;
     s->step[k].first = s->sent;
     s->step[k].n = n;
+    s->step[k].submitted_ns = now;
     s->in_flight++;
     s->sent += n;
     return SHOAL_OK;
@@ -210,12 +229,15 @@ static enum shoal_status take_result(struct sh_engine *e, struct feeding *s,
                                      struct shoal_error *err)
 {
     const int64_t first = s->step[s->oldest].first, n = s->step[s->oldest].n;
+    const int64_t submitted = s->step[s->oldest].submitted_ns;
     struct sh_pipeline_result r;
     enum shoal_status st = wait_result(e, &r, err);
 
     s->oldest = (s->oldest + 1) % STEPS_MAX;
     s->in_flight--;
     if (st) return st;
+    if (!s->f->logits) // those cost the last stage more than a prompt does
+        sh_chunk_observe(&e->chunks, r.timings, r.n_timings, n, s->before + first, submitted);
     for (int32_t i = 0; i < r.n_results && !st; i++) {
         const struct sh_row_result *x = &r.results[i];
         if (x->want == SH_WANT_TOKEN) s->token = x->token;

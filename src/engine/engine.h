@@ -40,7 +40,7 @@ struct sh_feed {
     sh_logits_fn *logits;          /* all rows, NULL: none */
     sh_feed_progress_fn *progress; /* may be NULL */
     void *self;
-    int64_t chunk; /* most rows per step, 0: what the pipeline takes */
+    int64_t chunk; /* most rows per step, 0: chosen from the stages' times (engine/chunk.h) */
 };
 /* Append ids to the sequence.  *token (may be NULL): the sampled one, which is not yet part of the
  * sequence.  On failure the sequence is as long as what had passed, and the draw for the token is

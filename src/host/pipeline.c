@@ -454,6 +454,7 @@ enum shoal_status sh_pipeline_create(struct sh_pipeline **out, int n_stages,
     }
     p->head.ops = &OPS;
     p->info = *info;
+    p->info.n_stages = n_stages;
     p->deadline_ns = deadline_ns;
     p->n_stages = n_stages;
     sh_mutex_init(&p->lock);

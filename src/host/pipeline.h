@@ -21,8 +21,8 @@
 
 #define SH_PIPELINE_STAGES_MAX 64
 
-/* `info` is what the pipeline tells, with in_flight_max <= the stations' n_slots.  `deadline_ns` of
- * a step's own computing at each station, as sh_station_announce() takes it. */
+/* `info` is what the pipeline tells (but for n_stages), in_flight_max <= the stations' n_slots.
+ * `deadline_ns` of a step's own computing at each station, as sh_station_announce() takes it. */
 SHOAL_NODISCARD enum shoal_status sh_pipeline_create(struct sh_pipeline **out, int n_stages,
                                                      const struct sh_pipeline_info *info,
                                                      int64_t deadline_ns, struct shoal_error *err);

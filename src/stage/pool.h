@@ -20,6 +20,7 @@ struct sh_pipeline_info {
     int n_groups;
     struct sh_kv_group groups[SH_GROUPS_MAX];
     int in_flight_max;
+    int n_stages; /* 0: not known */
 };
 
 struct sh_pipeline_result {
