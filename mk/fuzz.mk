@@ -8,7 +8,7 @@
 # sanitizers they take minutes to compile, and tests/kernels compares them with the scalar one.
 
 FUZZ_CC ?= clang
-FUZZ_TARGETS := gguf wire client tokenizer rpc tls
+FUZZ_TARGETS := gguf wire client tokenizer rpc tls conn
 
 # Parts that a target uses, objects beyond its own, pkg-config names of both.
 FUZZ_PARTS_gguf := gguf
@@ -19,6 +19,7 @@ FUZZ_PARTS_tokenizer := text gguf
 FUZZ_OBJ_tokenizer := src/engine/vocab_file
 FUZZ_PARTS_rpc := rpc
 FUZZ_PARTS_tls := net
+FUZZ_PARTS_conn := rpc
 
 ifeq ($(CFG),fuzz)
 FUZZ_LINK := -fsanitize=fuzzer
