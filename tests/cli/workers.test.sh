@@ -80,6 +80,19 @@ broken "$address speaks llama\.cpp's RPC protocol, not shoal's: give it with --r
 honest 'peers that are no workers'
 
 # ---- keys
+# Beyond loopback nothing is said without one, unless that is asked for.
+mkfifo "$SHOAL_TMP/open"
+"$SHOAL" worker --listen 0.0.0.0:0 -t 1 --insecure > "$SHOAL_TMP/open" 2> "$SHOAL_TMP/worker.open" &
+workers+=($!)
+read -r ready < "$SHOAL_TMP/open"
+if [[ "${ready##* }" != 127.* ]]; then
+    broken "worker ${ready##* } needs a key: there, .*--pair NAME.*; here, .*shoal key add ${ready##* }" \
+        --workers "${ready##* }"
+    tiny -n 8 --json --workers "${ready##* }" --insecure
+    equal "$(json 'd["ids"]')" "$want" 'ids without a key'
+fi
+stop_worker "$!"
+
 start_worker -t 1 --keys "$SHOAL_TMP/keys" --pair laptop
 address=$(grep -Eo 'listening on [0-9.]+:[0-9]+' "$SHOAL_TMP/worker.$((${#workers[@]} - 1))" | cut -d ' ' -f 3)
 key=$(grep -rho 'SHOAL1-[A-Z2-7-]*' "$SHOAL_TMP/keys" | head -n 1)

@@ -33,6 +33,10 @@ struct liar {
     struct sh_rpc_conn *c;
     void (*lie)(struct liar *l, const struct sh_rpc_step *step);
     struct sh_rpc_handle stage;
+    struct sh_mutex lock; /* all below */
+    struct sh_cond changed;
+    bool mute;  /* says nothing to STAGE_PUT */
+    bool asked; /* STAGE_PUT has come */
 };
 
 static void say(struct liar *l, enum sh_rpc_type type, const void *msg)
@@ -73,7 +77,11 @@ static enum shoal_status on_message(void *self, struct sh_rpc_conn *c,
     }
     case SH_RPC_MSG_STAGE_PUT: {
         const struct sh_rpc_stage_ready a = {.stage = l->stage};
-        answer(l, SH_RPC_MSG_STAGE_READY, m->request, &a);
+        sh_mutex_lock(&l->lock);
+        if (!l->mute) answer(l, SH_RPC_MSG_STAGE_READY, m->request, &a);
+        l->asked = true;
+        sh_cond_signal(&l->changed);
+        sh_mutex_unlock(&l->lock);
         break;
     }
     case SH_RPC_MSG_ROUTE: {
@@ -169,7 +177,7 @@ struct scene {
     char address[SH_ADDRESS_TEXT_MAX];
 };
 
-static void put_stage(struct scene *s, bool last)
+static enum shoal_status try_stage(struct scene *s, bool last, struct shoal_error *err)
 {
     const struct sh_build_limits limits = {.rows_max = ROWS,
                                            .wanted_max = ROWS,
@@ -197,24 +205,23 @@ static void put_stage(struct scene *s, bool last)
                                      .width_in = WIDTH,
                                      .width_out = last ? VOCAB : WIDTH,
                                      .sink = {on_output, on_lost, &s->heard}};
-    struct shoal_error err = SHOAL_ERROR_INIT;
+    enum shoal_status st;
     struct sh_graph graph;
     struct tm_model m;
 
     tm_make(&m, TM_LLAMA, SH_DTYPE_F32, 1);
-    if (sh_model_build(m.model, &part, &limits, &graph, &err)) fail_msg("%s", err.message);
+    if (sh_model_build(m.model, &part, &limits, &graph, err)) fail_msg("%s", err->message);
     assert_int_equal(sh_rpc_claim_width_out(&graph), d.width_out);
     d.graph = &graph;
-    if (sh_remote_session(s->r, "model", NULL, 0, 0, &err) ||
-        sh_remote_stage(s->r, &d, &s->station, NULL, &err)) {
-        fail_msg("%s", err.message);
-    }
+    st = sh_remote_stage(s->r, &d, &s->station, NULL, err);
     sh_graph_release(&graph);
     tm_release(&m);
+    return st;
 }
 
-static void scene_open(struct scene *s, bool last,
-                       void (*lie)(struct liar *l, const struct sh_rpc_step *step))
+// Up to a session.
+static void scene_begin(struct scene *s,
+                        void (*lie)(struct liar *l, const struct sh_rpc_step *step))
 {
     const struct sh_endpoint ep = {.host = "127.0.0.1"};
     struct shoal_error err = SHOAL_ERROR_INIT;
@@ -223,6 +230,8 @@ static void scene_open(struct scene *s, bool last,
     memset(s, 0, sizeof *s);
     sh_mutex_init(&s->heard.lock);
     sh_cond_init(&s->heard.changed);
+    sh_mutex_init(&s->liar.lock);
+    sh_cond_init(&s->liar.changed);
     s->liar.lie = lie;
     s->liar.stage = (struct sh_rpc_handle){7, 9};
     if (sh_listener_open(&s->liar.listener, &ep, &err)) fail_msg("%s", err.message);
@@ -230,7 +239,16 @@ static void scene_open(struct scene *s, bool last,
     if (sh_thread_start(&s->liar.thread, "liar", be_liar, &s->liar, &err))
         fail_msg("%s", err.message);
     if (sh_remote_open(&s->r, &opt, &err)) fail_msg("%s", err.message);
-    put_stage(s, last);
+    if (sh_remote_session(s->r, "model", NULL, 0, 0, &err)) fail_msg("%s", err.message);
+}
+
+static void scene_open(struct scene *s, bool last,
+                       void (*lie)(struct liar *l, const struct sh_rpc_step *step))
+{
+    struct shoal_error err = SHOAL_ERROR_INIT;
+
+    scene_begin(s, lie);
+    if (try_stage(s, last, &err)) fail_msg("%s", err.message);
 }
 
 static void scene_close(struct scene *s)
@@ -239,6 +257,8 @@ static void scene_close(struct scene *s)
     sh_remote_close(s->r);
     sh_thread_join(&s->liar.thread);
     sh_listener_close(s->liar.listener);
+    sh_cond_release(&s->liar.changed);
+    sh_mutex_release(&s->liar.lock);
     sh_cond_release(&s->heard.changed);
     sh_mutex_release(&s->heard.lock);
 }
@@ -651,6 +671,38 @@ static void liar__a_failed_step_is_no_lie(void **state)
     scene_close(&s);
 }
 
+static void *put_and_fail(void *arg)
+{
+    struct shoal_error err = SHOAL_ERROR_INIT;
+    struct scene *s = arg;
+
+    assert_int_not_equal(try_stage(s, true, &err), SHOAL_OK);
+    assert_null(s->station);
+    return NULL;
+}
+
+// Giving a worker up ends what waits for it, and closes the session.
+static void liar__is_given_up(void **state)
+{
+    struct shoal_error err = SHOAL_ERROR_INIT;
+    struct sh_thread t = SH_THREAD_INIT;
+    struct scene s;
+
+    (void)state;
+    scene_begin(&s, be_honest);
+    sh_mutex_lock(&s.liar.lock);
+    s.liar.mute = true;
+    sh_mutex_unlock(&s.liar.lock);
+    if (sh_thread_start(&t, "put", put_and_fail, &s, &err)) fail_msg("%s", err.message);
+    sh_mutex_lock(&s.liar.lock);
+    while (!s.liar.asked)
+        assert_true(sh_cond_wait(&s.liar.changed, &s.liar.lock, SOON_NS));
+    sh_mutex_unlock(&s.liar.lock);
+    sh_remote_cut(s.r);
+    sh_thread_join(&t);
+    scene_close(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -659,6 +711,7 @@ int main(void)
         cmocka_unit_test(liar__a_step_that_is_over_has_no_second_result),
         cmocka_unit_test(liar__an_older_epoch_is_dropped),
         cmocka_unit_test(liar__a_failed_step_is_no_lie),
+        cmocka_unit_test(liar__is_given_up),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
