@@ -5,6 +5,7 @@
 
 int sh_cmd_run(int argc, char **argv);
 int sh_cmd_worker(int argc, char **argv);
+int sh_cmd_bench(int argc, char **argv);
 int sh_cmd_inspect(int argc, char **argv);
 int sh_cmd_key(int argc, char **argv);
 int sh_cmd_status(int argc, char **argv);

@@ -18,6 +18,7 @@ static const struct {
     {"worker", sh_cmd_worker, "offer this machine to others"},
     {"status", sh_cmd_status, "who uses what on workers"},
     {"key", sh_cmd_key, "keys of pairs of hosts and workers"},
+    {"bench", sh_cmd_bench, "measure how fast a model is, here or over workers"},
     {"inspect", sh_cmd_inspect, "show what is in a model file"},
     {"version", sh_cmd_version, "what is running"},
 };

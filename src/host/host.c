@@ -201,12 +201,19 @@ bool sh_host_route(const struct sh_host *h, int i, struct sh_remote_route *out)
     const struct sh_host_part *p = &h->part[i];
 
     *out = p->route;
+    if (p->has_route) (void)sh_remote_route_of(p->station, out); // a link may be lost since
     return p->has_route;
 }
 
 struct sh_remote *sh_host_remote(struct sh_host *h, int i)
 {
     return h->part[i].member->worker;
+}
+
+enum shoal_status sh_host_link_probe(struct sh_host *h, int i, uint32_t bytes, int count,
+                                     struct sh_remote_probe *out, struct shoal_error *err)
+{
+    return sh_remote_link_probe(h->part[i].station, bytes, count, out, err);
 }
 
 int sh_host_n_peers(const struct sh_host *h)

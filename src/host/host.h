@@ -94,6 +94,10 @@ void sh_host_device(const struct sh_host *h, int i, struct sh_host_device *out);
 bool sh_host_route(const struct sh_host *h, int i, struct sh_remote_route *out);
 /* The worker of device i, NULL if it is none; borrowed. */
 struct sh_remote *sh_host_remote(struct sh_host *h, int i);
+/* Round trips over the link from device i to device i + 1, as sh_remote_link_probe() makes them. */
+SHOAL_NODISCARD enum shoal_status sh_host_link_probe(struct sh_host *h, int i, uint32_t bytes,
+                                                     int count, struct sh_remote_probe *out,
+                                                     struct shoal_error *err);
 
 struct sh_host_network {
     char address[72];
