@@ -210,14 +210,14 @@ static void *read_all(void *arg)
     return NULL;
 }
 
-void client_open(struct client *c, struct worker *w, enum sh_rpc_purpose purpose, const char *kid,
-                 uint64_t features)
+enum shoal_status client_try_open(struct client *c, struct worker *w, enum sh_rpc_purpose purpose,
+                                  const char *kid, uint64_t features, struct shoal_error *err)
 {
     const struct sh_rpc_conn_options opt = {
         .features = features ? features : SH_RPC_FEATURES_ALL & ~(uint64_t)SH_RPC_DATA,
         .purpose = purpose};
-    struct shoal_error err = SHOAL_ERROR_INIT;
     struct sh_stream *mine;
+    enum shoal_status st;
 
     memset(c, 0, sizeof *c);
     c->w = w;
@@ -227,10 +227,24 @@ void client_open(struct client *c, struct worker *w, enum sh_rpc_purpose purpose
     (void)snprintf(c->who.name, sizeof c->who.name, "%s", kid[0] ? "somebody" : "");
     sh_mutex_init(&c->lock);
     sh_cond_init(&c->changed);
-    must(sh_stream_pair(&mine, &c->theirs, STREAM_BYTES, &err), &err);
-    must(sh_thread_start(&c->serving, "serve", serve, c, &err), &err);
-    must(sh_rpc_conn_connect(&c->c, mine, &opt, &err), &err);
-    must(sh_thread_start(&c->reading, "client", read_all, c, &err), &err);
+    st = sh_stream_pair(&mine, &c->theirs, STREAM_BYTES, err);
+    if (st) return st;
+    must(sh_thread_start(&c->serving, "serve", serve, c, err), err);
+    st = sh_rpc_conn_connect(&c->c, mine, &opt, err);
+    if (st) {
+        sh_thread_join(&c->serving);
+        return st;
+    }
+    must(sh_thread_start(&c->reading, "client", read_all, c, err), err);
+    return SHOAL_OK;
+}
+
+void client_open(struct client *c, struct worker *w, enum sh_rpc_purpose purpose, const char *kid,
+                 uint64_t features)
+{
+    struct shoal_error err = SHOAL_ERROR_INIT;
+
+    must(client_try_open(c, w, purpose, kid, features, &err), &err);
 }
 
 void client_forget(struct client *c)
@@ -334,6 +348,24 @@ struct event *client_event(struct client *c, int i)
         await_change(c, end, what);
     sh_mutex_unlock(&c->lock);
     return &c->event[i];
+}
+
+struct event *client_event_or_end(struct client *c, int i)
+{
+    const int64_t end = sh_deadline_in(&sh_clock_system, SOON_NS);
+    struct event *e = NULL;
+
+    sh_mutex_lock(&c->lock);
+    while (c->n_events <= i && !c->over) {
+        if (!sh_cond_wait(&c->changed, &c->lock, end - sh_now_ns(&sh_clock_system))) break;
+    }
+    if (c->n_events > i) {
+        e = &c->event[i];
+    } else if (!c->over) {
+        fail_msg("event %d does not come", i);
+    }
+    sh_mutex_unlock(&c->lock);
+    return e;
 }
 
 void client_floats(struct client *c, struct event *e, size_t n)

@@ -73,6 +73,9 @@ struct client {
 /* Connect as the holder of key `kid` ("" = none).  `features` 0: all but DATA. */
 void client_open(struct client *c, struct worker *w, enum sh_rpc_purpose purpose, const char *kid,
                  uint64_t features);
+/* The same where it may fail; nothing is left then. */
+enum shoal_status client_try_open(struct client *c, struct worker *w, enum sh_rpc_purpose purpose,
+                                  const char *kid, uint64_t features, struct shoal_error *err);
 void client_close(struct client *c); /* in order, without CLOSE */
 void client_cut(struct client *c);   /* as if the host were killed */
 void client_await_over(struct client *c);
@@ -97,6 +100,8 @@ enum shoal_status client_end(struct client *c, struct question *q, struct shoal_
 /* Wait until the i-th event is there; its place stays. */
 struct event *client_event(struct client *c, int i);
 
+/* Wait for the i-th event, or the connection's end: then NULL. */
+struct event *client_event_or_end(struct client *c, int i);
 /* Forget all events; none may be on its way. */
 void client_forget(struct client *c);
 /* Wait until all logits of a RESULT are there. */
