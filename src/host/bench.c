@@ -3,13 +3,14 @@
  * A single sequence is led by the engine, as every text is; several at once by host/drive.h, each
  * time in an epoch of its own.  Both see the pipeline through a tap that notes the steps.
  */
-#include "host/bench_priv.h"
+#include "host/bench.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "host/bench_priv.h"
 #include "host/drive.h"
 #include "host/tap.h"
 #include "sample/rng.h"
@@ -229,9 +230,10 @@ static enum shoal_status run_several(struct bench *b, int k, struct shoal_error 
 // Weights are touched, memory is there, processors are awake.
 static enum shoal_status warm_up(struct bench *b, struct shoal_error *err)
 {
-    enum shoal_status st = feed(b, WARM_UP, 0, false, err);
+    const int64_t n_ctx = sh_host_n_ctx(b->o->host);
+    enum shoal_status st = feed(b, n_ctx < 2 * WARM_UP ? n_ctx / 2 : WARM_UP, 0, false, err);
 
-    return st ? st : write_alone(b, 4, err);
+    return st || n_ctx < 8 ? st : write_alone(b, 4, err);
 }
 
 /* ---- all of them ----------------------------------------------------------------------------*/
