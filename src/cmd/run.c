@@ -16,6 +16,12 @@ static void on_loading(void *self, uint64_t done, uint64_t total)
     sh_progress_step(self, done, total);
 }
 
+static void on_worker(void *self, int i, int n, const struct sh_host_progress *w)
+{
+    (void)n;
+    sh_progress_row(self, i, w->address, w->load.bytes_found + w->load.bytes_sent, w->weight_bytes);
+}
+
 static bool on_stop(void *self)
 {
     (void)self;
@@ -54,6 +60,7 @@ static enum shoal_status open_host(struct sh_run *r, struct shoal_error *err)
         .cache = (enum sh_ggmlrpc_cache)o->rpc_cache,
         .step_timeout_ms = o->step_timeout_s > 0 ? (int64_t)ceil(o->step_timeout_s * 1000) : 0,
         .progress = on_loading,
+        .worker_progress = on_worker,
         .stop = on_stop,
         .self = &progress};
     enum shoal_status st = sh_machines_find(&m, &named, &h, err);
