@@ -91,6 +91,7 @@ static enum shoal_status open_conn(struct sh_rpc_conn **out, struct sh_stream *s
             linger(stream, sh_deadline_in(stream->clock, SH_CONN_CLOSE_NS));
     }
     c->checksum = c->peer.features & SH_RPC_CHECKSUM;
+    sh_conn_rules_init(c);
     atomic_store(&c->heard_ns, sh_now_ns(stream->clock));
     if (!st) st = sh_thread_start(&c->pump, "rpc-pump", sh_conn_pump, c, err);
     if (!st) {

@@ -149,7 +149,7 @@ static enum shoal_status begin(struct sh_rpc_conn *c, struct sh_conn_waiter *w,
                        (unsigned)ask->type);
     }
     w->answer = info->answer;
-    st = sh_conn_check_type(&c->peer, ask->type, err);
+    st = sh_conn_check_type(c, ask->type, err);
     if (!st) st = sh_conn_check_values(&c->peer, ask->type, ask->msg, err);
     if (!st) st = enter(&c->ask, w, err);
     if (st) return st;

@@ -81,10 +81,14 @@ struct sh_conn_asks {
     struct shoal_error err;
 };
 
+/* What is so of a type of message on this connection. */
+enum { SH_CONN_ALLOWED = 1, SH_CONN_ANSWER = 2 };
+
 struct sh_rpc_conn {
     struct sh_stream *stream;
     bool is_client;
     bool checksum;
+    uint8_t rules[SH_RPC_TYPE_COUNT];
     struct sh_rpc_conn_options opt; /* defaults filled in */
     struct sh_rpc_peer peer;
     struct sh_graph_wire_map ops;
@@ -110,14 +114,14 @@ SHOAL_NODISCARD enum shoal_status sh_conn_greet_client(struct sh_rpc_conn *c,
                                                        struct shoal_error *err);
 
 /* ---- conn_rules.c: ERR_ARG, with a sentence that fits what is sent and what came */
-SHOAL_NODISCARD enum shoal_status sh_conn_check_type(const struct sh_rpc_peer *p, uint32_t type,
+SHOAL_NODISCARD enum shoal_status sh_conn_check_type(const struct sh_rpc_conn *c, uint32_t type,
                                                      struct shoal_error *err);
 SHOAL_NODISCARD enum shoal_status sh_conn_check_values(const struct sh_rpc_peer *p, uint32_t type,
                                                        const void *msg, struct shoal_error *err);
 /* The feature without which a connection of this purpose cannot be; 0: none. */
 uint64_t sh_conn_purpose_needs(enum sh_rpc_purpose purpose);
-/* Is it the answer to something? */
-bool sh_conn_is_answer(uint32_t type);
+/* Once the greeting is done: what is looked up for every frame. */
+void sh_conn_rules_init(struct sh_rpc_conn *c);
 
 /* ---- conn_send.c */
 SHOAL_NODISCARD enum shoal_status sh_conn_send_init(struct sh_rpc_conn *c, struct shoal_error *err);

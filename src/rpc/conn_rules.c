@@ -76,18 +76,8 @@ uint64_t sh_conn_purpose_needs(enum sh_rpc_purpose purpose)
     }
 }
 
-bool sh_conn_is_answer(uint32_t type)
-{
-    if (type == 0) return false;
-    for (uint32_t t = 0; t < SH_RPC_TYPE_COUNT; t++) {
-        const struct sh_rpc_info *info = sh_rpc_info(t);
-        if (info && info->answer == type) return true;
-    }
-    return false;
-}
-
-enum shoal_status sh_conn_check_type(const struct sh_rpc_peer *p, uint32_t type,
-                                     struct shoal_error *err)
+/* OK, or why such a message has no place here. */
+static enum shoal_status judge(const struct sh_rpc_peer *p, uint32_t type, struct shoal_error *err)
 {
     const struct rule r = rule_of(type);
     uint32_t purposes = r.purposes;
@@ -105,6 +95,22 @@ enum shoal_status sh_conn_check_type(const struct sh_rpc_peer *p, uint32_t type,
                        sh_rpc_info(type)->name);
     }
     return SHOAL_OK;
+}
+
+void sh_conn_rules_init(struct sh_rpc_conn *c)
+{
+    for (uint32_t t = 0; t < SH_RPC_TYPE_COUNT; t++) {
+        const struct sh_rpc_info *info = sh_rpc_info(t);
+        if (!info) continue;
+        if (!judge(&c->peer, t, NULL)) c->rules[t] |= SH_CONN_ALLOWED;
+        if (info->answer) c->rules[info->answer] |= SH_CONN_ANSWER;
+    }
+}
+
+enum shoal_status sh_conn_check_type(const struct sh_rpc_conn *c, uint32_t type,
+                                     struct shoal_error *err)
+{
+    return c->rules[type] & SH_CONN_ALLOWED ? SHOAL_OK : judge(&c->peer, type, err);
 }
 
 /* ---- values ----------------------------------------------------------------------------------*/

@@ -128,12 +128,12 @@ static enum shoal_status check_head(const struct sh_rpc_conn *c, const struct sh
     const struct sh_rpc_info *info = sh_rpc_info(head->type);
     struct shoal_error why = SHOAL_ERROR_INIT;
 
-    if (sh_conn_check_type(&c->peer, head->type, &why))
+    if (sh_conn_check_type(c, head->type, &why))
         return sh_fail(err, SHOAL_ERR_FORMAT, "%s", why.message);
     if (info->answer && head->request == 0)
         return sh_fail(err, SHOAL_ERR_FORMAT, "rpc: %s without a request number", info->name);
     if (!info->answer && head->request != 0 && head->type != SH_RPC_MSG_ERROR &&
-        head->type != SH_RPC_MSG_PROGRESS && !sh_conn_is_answer(head->type)) {
+        head->type != SH_RPC_MSG_PROGRESS && !(c->rules[head->type] & SH_CONN_ANSWER)) {
         return sh_fail(err, SHOAL_ERR_FORMAT, "rpc: %s with a request number", info->name);
     }
     return SHOAL_OK;
@@ -202,7 +202,7 @@ static enum shoal_status take_frame(struct sh_rpc_conn *c, struct running *r,
     bool found = false;
     enum shoal_status st;
 
-    if (answers || sh_conn_is_answer(head->type)) {
+    if (answers || (c->rules[head->type] & SH_CONN_ANSWER)) {
         const bool fatal = head->type == SH_RPC_MSG_ERROR;
         st = sh_conn_asks_give(c, head, payload, &found, err);
         if (st) return st;

@@ -285,10 +285,10 @@ static enum shoal_status check(const struct sh_rpc_conn *c, enum sh_rpc_type typ
         return sh_fail(err, SHOAL_ERR_ARG, "rpc: %s is a question, which waits for its answer",
                        info->name);
     }
-    if (request == 0 && (sh_conn_is_answer(type) || type == SH_RPC_MSG_PROGRESS)) {
+    if (request == 0 && ((c->rules[type] & SH_CONN_ANSWER) || type == SH_RPC_MSG_PROGRESS)) {
         return sh_fail(err, SHOAL_ERR_ARG, "rpc: %s answers no request", info->name);
     }
-    st = sh_conn_check_type(&c->peer, type, err);
+    st = sh_conn_check_type(c, type, err);
     if (!st) st = sh_conn_check_values(&c->peer, type, msg, err);
     return st;
 }
