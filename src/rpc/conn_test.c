@@ -129,7 +129,6 @@ static void conn__keeps_order(void **state)
         assert_int_equal(came.frames_received, 3 * SENDERS * PER_SENDER);
         assert_true(sent.frames_queued > 0 && sent.frames_queued <= sent.frames_sent);
         assert_true(came.bytes_received > (uint64_t)SENDERS * 6 * 200000);
-        assert_true(sent.bytes_sent >= came.bytes_received);
         assert_true(came.silent_ns >= 0);
         leave_two(&t);
     }
