@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "cmd/log_line.h"
+#include "host/pipeline.h"
 
 // Objects are filled by these; `ok` remembers the first failure.
 static void put(json_t *object, const char *key, json_t *value, bool *ok)
@@ -103,6 +104,33 @@ static json_t *plan_of(const struct sh_run *r, bool *ok)
     return list;
 }
 
+// Where the time of the steps went, stage by stage: all of it, but for what the engine takes.
+static json_t *stages_of(const struct sh_run *r, bool *ok)
+{
+    json_t *list = json_array();
+
+    for (int i = 0; i < sh_host_n_devices(r->host); i++) {
+        struct sh_pipeline_stats s;
+        struct sh_host_device d;
+        json_t *row = json_object(), *layers = json_array();
+        sh_host_device(r->host, i, &d);
+        sh_pipeline_stats(sh_host_pipeline(r->host), i, &s);
+        push(layers, json_integer(d.layer_first), ok);
+        push(layers, json_integer(d.layer_last), ok);
+        put(row, "device", text_of(sh_str_from(d.device)), ok);
+        put(row, "layers", layers, ok);
+        put(row, "compute_ms", json_real((double)s.compute_ns / SH_MS), ok);
+        put(row, "wait_ms", json_real((double)s.queue_ns / SH_MS), ok);
+        put(row, "wire_ms", json_real((double)s.wire_ns / SH_MS), ok);
+        put(row, "bytes_in", count(s.bytes_in), ok);
+        put(row, "bytes_out", count(s.bytes_out), ok);
+        put(row, "steps", count(s.steps), ok);
+        put(row, "in_flight_max", json_integer(s.in_flight_max), ok);
+        push(list, row, ok);
+    }
+    return list;
+}
+
 static json_t *network_of(const struct sh_run *r, bool *ok)
 {
     json_t *list = json_array();
@@ -141,6 +169,7 @@ enum shoal_status sh_run_write_json(const struct sh_run *r, struct shoal_error *
     put(o, "timings", timings_of(r, &ok), &ok);
     put(o, "plan", plan_of(r, &ok), &ok);
     put(o, "network", network_of(r, &ok), &ok);
+    put(o, "stages", stages_of(r, &ok), &ok);
     if (r->has_perplexity) put(o, "perplexity", json_real(r->perplexity), &ok);
     ok = ok && json_dump_callback(o, append, &out, JSON_COMPACT | JSON_REAL_PRECISION(12)) == 0;
     ok = ok && !sh_buf_append(&out, "\n", 1);

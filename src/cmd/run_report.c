@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "cmd/table.h"
+#include "host/pipeline.h"
 #include "kernels/kernels.h"
 
 void sh_traffic_take(struct sh_traffic *t, const struct sh_host *h)
@@ -122,6 +123,33 @@ static void show_traffic(const struct sh_run *r)
     sh_table_end(&t, 2);
 }
 
+// Where the time of the steps went.
+static void show_stages(const struct sh_run *r)
+{
+    struct sh_table t = sh_table_begin("llrrrrrrr");
+    static const char *const titles[] = {"stage", "layers",   "steps", "compute", "wait",
+                                         "wire",  "bytes in", "out",   "at once"};
+
+    for (int i = 0; i < 9; i++)
+        sh_table_add(&t, "%s", titles[i]);
+    for (int i = 0; i < sh_host_n_devices(r->host); i++) {
+        struct sh_pipeline_stats s;
+        struct sh_host_device d;
+        sh_host_device(r->host, i, &d);
+        sh_pipeline_stats(sh_host_pipeline(r->host), i, &s);
+        sh_table_add(&t, "%s", d.device);
+        sh_table_add(&t, "%s", show_part(&d).text);
+        sh_table_add(&t, "%llu", (unsigned long long)s.steps);
+        sh_table_add(&t, "%.2f ms", ms(s.compute_ns));
+        sh_table_add(&t, "%.2f ms", ms(s.queue_ns));
+        sh_table_add(&t, "%.2f ms", ms(s.wire_ns));
+        sh_table_add(&t, "%s", sh_show_bytes((double)s.bytes_in).text);
+        sh_table_add(&t, "%s", sh_show_bytes((double)s.bytes_out).text);
+        sh_table_add(&t, "%d", s.in_flight_max);
+    }
+    sh_table_end(&t, 2);
+}
+
 void sh_run_show_timings(const struct sh_run *r)
 {
     struct sh_table t = sh_table_begin("lrrrr");
@@ -136,6 +164,7 @@ void sh_run_show_timings(const struct sh_run *r)
     if (!r->has_perplexity && r->done.stop == SH_STOP_CONTEXT)
         sh_say("the context of %lld tokens is full (-c makes it larger)", (long long)r->n_ctx);
     if (!r->o.stats) return;
+    show_stages(r);
     sh_say("kernels: %s; memory here: %s now, %s at most, besides the mapped file",
            sh_isa_name(sh_isa_allowed()), sh_show_bytes((double)sh_mem_live_bytes()).text,
            sh_show_bytes((double)sh_mem_peak_bytes()).text);

@@ -333,10 +333,14 @@ static void runner_release(struct sh_station *station, uint64_t number)
 static void runner_stats(struct sh_station *station, struct sh_station_stats *out)
 {
     struct sh_runner *r = from(station);
+    struct sh_device_traffic t;
 
+    sh_stage_traffic(r->o.stage, &t);
     sh_mutex_lock(&r->lock);
     *out = r->stats;
     sh_mutex_unlock(&r->lock);
+    out->bytes_in = t.bytes_sent - r->loaded.bytes_sent;
+    out->bytes_out = t.bytes_received - r->loaded.bytes_received;
 }
 
 uint64_t sh_runner_next(struct sh_station *station)
@@ -434,6 +438,7 @@ enum shoal_status sh_runner_create(struct sh_station **out, const struct sh_runn
     }
     r->head.ops = &OPS;
     r->o = *opt;
+    sh_stage_traffic(r->o.stage, &r->loaded);
     sh_mutex_init(&r->lock);
     sh_cond_init(&r->work);
     sh_cond_init(&r->idle);

@@ -76,6 +76,7 @@ struct sh_runner {
     struct shoal_error reset_error, why;
     bool told; /* that it is lost */
     struct sh_station_stats stats;
+    struct sh_device_traffic loaded; /* of the device, when the runner was made */
     /* Of the output that is being said, so that its slot may go meanwhile. */
     struct sh_station_timing timings[SH_STATION_TIMINGS_MAX];
     struct shoal_error error;

@@ -225,6 +225,11 @@ void sh_stage_memory(const struct sh_stage *s, struct sh_stage_memory *out)
     *out = s->buffers.bytes;
 }
 
+void sh_stage_traffic(const struct sh_stage *s, struct sh_device_traffic *out)
+{
+    sh_device_traffic(s->desc.device, out);
+}
+
 int64_t sh_stage_input_width(const struct sh_stage *s, enum sh_input which)
 {
     return s->input[which] < 0 ? 0 : s->graph.tensors[s->input[which]].ne[0];

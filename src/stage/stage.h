@@ -79,6 +79,8 @@ SHOAL_NODISCARD enum shoal_status sh_stage_create(struct sh_stage **out,
                                                   struct shoal_error *err);
 void sh_stage_destroy(struct sh_stage *s); /* quiesces first */
 void sh_stage_memory(const struct sh_stage *s, struct sh_stage_memory *out);
+/* Bytes to and from its device over a network so far, weights too; zeros for a device here. */
+void sh_stage_traffic(const struct sh_stage *s, struct sh_device_traffic *out);
 /* Values in a row of this input (HIDDEN, EMBD); 0: the graph has none. */
 int64_t sh_stage_input_width(const struct sh_stage *s, enum sh_input which);
 

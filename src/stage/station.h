@@ -57,8 +57,10 @@ struct sh_station_sink {
 struct sh_station_stats {
     uint64_t steps;
     int64_t compute_ns, wait_ns, queue_ns;
-    uint64_t bytes_in, bytes_out; /* of a remote one: from the host's side, its own frames */
-    int in_flight_max;            /* most steps between announcement and output */
+    /* Of a remote one: from the host's side, its own frames.  Of a runner: what crossed a network
+     * to and from its device. */
+    uint64_t bytes_in, bytes_out;
+    int in_flight_max; /* most steps between announcement and output */
 };
 
 struct sh_station_ops {

@@ -4,12 +4,18 @@
 
 # ---- the form of --json
 tiny -n 16 --json
-equal "$(json 'sorted(d)')" "['ids', 'network', 'plan', 'prompt_ids', 'text', 'timings']" 'fields'
+equal "$(json 'sorted(d)')" "['ids', 'network', 'plan', 'prompt_ids', 'stages', 'text', 'timings']" 'fields'
 equal "$(json 'sorted(d["timings"])')" \
     "['load_ms', 'predicted_ms', 'predicted_n', 'predicted_per_second', 'prompt_ms', 'prompt_n', 'prompt_per_second']" 'timings'
 equal "$(json 'sorted(d["plan"][0])')" "['device', 'kv_bytes', 'layers', 'weight_bytes']" 'plan'
 equal "$(json 'd["plan"][0]["layers"]')" '[0, 1]' 'layers'
 equal "$(json 'd["network"]')" '[]' 'network'
+equal "$(json 'sorted(d["stages"][0])')" \
+    "['bytes_in', 'bytes_out', 'compute_ms', 'device', 'in_flight_max', 'layers', 'steps', 'wait_ms', 'wire_ms']" 'stages'
+equal "$(json '[(s["layers"], s["steps"], s["bytes_in"], s["bytes_out"]) for s in d["stages"]]')" \
+    '[([0, 1], 16, 0, 0)]' 'the one stage'
+equal "$(json '0 < sum(d["stages"][0][k] for k in ("compute_ms", "wait_ms", "wire_ms")) <= d["timings"]["prompt_ms"] + d["timings"]["predicted_ms"]')" \
+    True 'times of the stage'
 equal "$(json 'len(d["ids"]), d["timings"]["predicted_n"]')" '(16, 16)' 'ids'
 equal "$(json 'd["timings"]["prompt_n"] == len(d["prompt_ids"]) == 15')" True 'prompt ids'
 equal "$(json 'd["plan"][0]["weight_bytes"] > 100000 and d["plan"][0]["kv_bytes"] > 100000')" True bytes

@@ -28,6 +28,8 @@ compare() { # MODEL PROMPT N_LAYERS
     same "$1" "$2" --rpc "$b" -ub 5
     [ "$3" -ge 2 ] || return 0
     same "$1" "$2" --rpc "$a,$b"
+    equal "$(json '[s["steps"] >= 16 and min(s["bytes_in"], s["bytes_out"], s["compute_ms"]) > 0 for s in d["stages"]]')" \
+        '[True, True]' 'figures of stages'
     same "$1" "$2" --rpc "$a" --with-local
     equal "$(json 'len(d["plan"])')" 2 'devices with --with-local'
     [ "$3" -ge 3 ] || return 0
