@@ -27,13 +27,15 @@
 
 void sh_remote_name_error(const struct sh_remote *r, struct shoal_error *err)
 {
+    const size_t n = strlen(r->address);
     char text[sizeof err->message];
 
     if (!err) return;
-    if (!strstr(err->message, r->address)) {
+    if (strncmp(err->message, r->address, n) == 0 || !strstr(err->message, r->address)) {
+        const bool begins = strncmp(err->message, r->address, n) == 0;
         const int errno_of = err->sys_errno;
-        (void)snprintf(text, sizeof text, "%s", err->message);
-        (void)sh_fail(err, err->code, "worker %s: %s", r->address, text);
+        (void)snprintf(text, sizeof text, "%s", err->message + (begins ? n : 0));
+        (void)sh_fail(err, err->code, "worker %s%s%s", r->address, begins ? "" : ": ", text);
         err->sys_errno = errno_of;
     }
     sh_error_set_peer(err, r->address);

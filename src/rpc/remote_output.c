@@ -330,11 +330,20 @@ enum shoal_status sh_remote_station_message(struct sh_remote_station *s,
 void sh_remote_station_lost(struct sh_remote_station *s, enum shoal_status st,
                             const struct shoal_error *why)
 {
+    struct shoal_error err = *why;
+    uint64_t step;
     bool told;
 
     sh_mutex_lock(&s->lock);
     told = s->told_lost;
     s->told_lost = true;
+    step = s->out;
     sh_mutex_unlock(&s->lock);
-    if (!told && s->sink.lost) s->sink.lost(s->sink.self, st, why);
+    if (!strstr(why->message, "stage ")) {
+        (void)sh_fail(&err, why->code, "%.250s (stage %d, step %" PRIu64 ")", why->message,
+                      s->index, step);
+        err.sys_errno = why->sys_errno;
+        sh_error_set_peer(&err, why->peer);
+    }
+    if (!told && s->sink.lost) s->sink.lost(s->sink.self, st, &err);
 }

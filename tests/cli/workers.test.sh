@@ -115,7 +115,7 @@ kill -KILL "$victim"
 wait "$victim" 2> /dev/null || true
 finish_text
 equal "$code" 1 'exit code beside a worker that was killed'
-says "worker $address"
+says "worker $address.*stage 1, step [0-9]+"
 honest 'a worker that was killed'
 
 # ---- Ctrl-C while a text comes: the session is closed, not lost
@@ -126,6 +126,27 @@ finish_text
 equal "$code" 130 'exit code after Ctrl-C'
 wait_until ended 1
 grep -q 'session ended: closed by the client' "$b_log" || fail "the session was lost: $(cat "$b_log")"
+
+# ---- Ctrl-C while weights are on their way to one of two workers: both are free at once
+: > "$b_log"
+way=$SHOAL_TMP/way
+mkfifo "$way"
+python3 tests/cli/narrow.py "${b##*:}" 60000 > "$way" < /dev/null &
+peers+=($!)
+exec 8< "$way"
+read -r port <&8
+"$SHOAL" run -m "$model" -p a -n 1 --workers "$a,127.0.0.1:$port" --layers 1,1 > "$SHOAL_TMP/out" \
+    2> "$SHOAL_TMP/err" < /dev/null &
+run=$!
+read -r word <&8
+equal "$word" full 'the word of the narrow way'
+kill -INT "$run"
+code=0
+wait "$run" || code=$?
+equal "$code" 130 'exit code after Ctrl-C while weights are sent'
+wait_until ended 1
+grep -q 'session ended: closed by the client' "$b_log" || fail "the session was lost: $(cat "$b_log")"
+honest 'an interrupted start'
 
 # ---- a host that is killed: all memory is free again after the lease
 : > "$b_log"
