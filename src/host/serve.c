@@ -14,6 +14,7 @@
 
 struct sh_worker {
     struct sh_device *device;
+    struct sh_device *own; // the same, or NULL: it was given
     struct sh_device_info info;
     uint32_t n_threads;
     struct sh_ledger *ledger;
@@ -56,9 +57,10 @@ static enum shoal_status open_device(struct sh_worker *w, const struct sh_worker
                                      struct shoal_error *err)
 {
     const struct sh_cpu_options cpu = {.n_threads = o->n_threads, .memory_max = o->memory};
-    enum shoal_status st = sh_cpu_device_open(&w->device, &cpu, err);
+    enum shoal_status st = o->device ? SHOAL_OK : sh_cpu_device_open(&w->own, &cpu, err);
     size_t most;
 
+    w->device = o->device ? o->device : w->own;
     if (!st) st = sh_device_info(w->device, &w->info, err);
     if (st) return st;
     w->n_threads = (uint32_t)(o->n_threads > 0 ? o->n_threads : sh_cpu_count());
@@ -190,7 +192,7 @@ void sh_worker_close(struct sh_worker *w)
     sh_blobs_destroy(w->blobs);
     sh_folder_close(w->folder);
     sh_ledger_destroy(w->ledger);
-    sh_device_close(w->device);
+    sh_device_close(w->own);
     sh_free(w);
 }
 

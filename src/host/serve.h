@@ -27,9 +27,11 @@ struct sh_worker_options {
     bool insecure;      /* without keys on any address, in both protocols */
     const char *models; /* folder of model files; NULL: none */
     const char *hashes; /* where their hashes are remembered; NULL: nowhere */
-    int n_threads;      /* 0: all that this process may use */
-    uint64_t memory;    /* for all clients together; 0: 80 % of what is free */
-    int64_t lease_ns;   /* of a session without a connection; 0: 30 s */
+    /* Offered in place of this machine's processor; borrowed.  NULL: that one. */
+    struct sh_device *device;
+    int n_threads;    /* 0: all that this process may use */
+    uint64_t memory;  /* for all clients together; 0: 80 % of what is free */
+    int64_t lease_ns; /* of a session without a connection; 0: 30 s */
     /* llama.cpp's clients: their large weights are kept here; NULL: nowhere. */
     const char *cache;
     uint64_t cache_bytes; /* 0: a fifth of what the disk has free */

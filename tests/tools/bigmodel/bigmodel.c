@@ -1,11 +1,11 @@
 /* tools/bigmodel/bigmodel.c - a model file of a wanted size, to measure memory and speed with.
  *
- *     bigmodel FILE [LAYERS [q8_0|q4_0]]
+ *     bigmodel FILE [LAYERS [q8_0|q4_0 [WIDTH]]]
  *
  * A llama of width 2048 with random weights and made-up words: about 140 MB (q8_0) and 47 MB for
- * each of its layers (20: 1.07 GB).  It says nothing sensible, but computes what a real one does.
- * Tensors are windows into one random buffer, each at its own place, so that writing is what takes
- * time.
+ * each of its layers (20: 1.07 GB).  Of another width, a multiple of 256, it is smaller.  It says
+ * nothing sensible, but computes what a real one does. Tensors are windows into one random buffer,
+ * each at its own place, so that writing is what takes time.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,15 +16,7 @@
 #include "gguf/write.h"
 #include "kernels/kernels.h"
 
-enum {
-    WIDTH = 2048,
-    HEADS = 32,
-    KV_HEADS = 4,
-    HEAD = 64,
-    FF = 5632,
-    VOCAB = 32000,
-    BYTES_FROM = 3
-};
+enum { KV_HEADS = 4, HEAD = 64, VOCAB = 32000, BYTES_FROM = 3 };
 enum { STEP = 4096, TENSORS_MAX = 4096 }; /* windows begin this many blocks apart */
 
 struct maker {
@@ -33,6 +25,7 @@ struct maker {
     uint8_t *pool;
     float *norm;
     size_t block; /* bytes */
+    int width, heads, ff;
     int n;
 };
 
@@ -68,7 +61,7 @@ static void matrix(struct maker *m, int layer, const char *role, int64_t in, int
 
 static void norm(struct maker *m, const char *format, int layer)
 {
-    const int64_t ne[1] = {WIDTH};
+    const int64_t ne[1] = {m->width};
     char name[64];
 
     (void)snprintf(name, sizeof name, "blk.%d.%s.weight", layer, format);
@@ -78,19 +71,19 @@ static void norm(struct maker *m, const char *format, int layer)
 
 static void tensors(struct maker *m, int n_layers)
 {
-    matrix(m, -1, "token_embd", WIDTH, VOCAB);
+    matrix(m, -1, "token_embd", m->width, VOCAB);
     norm(m, "output_norm", -1);
-    matrix(m, -1, "output", WIDTH, VOCAB);
+    matrix(m, -1, "output", m->width, VOCAB);
     for (int il = 0; il < n_layers; il++) {
         norm(m, "attn_norm", il);
-        matrix(m, il, "attn_q", WIDTH, HEADS * HEAD);
-        matrix(m, il, "attn_k", WIDTH, KV_HEADS * HEAD);
-        matrix(m, il, "attn_v", WIDTH, KV_HEADS * HEAD);
-        matrix(m, il, "attn_output", HEADS * HEAD, WIDTH);
+        matrix(m, il, "attn_q", m->width, m->heads * HEAD);
+        matrix(m, il, "attn_k", m->width, KV_HEADS * HEAD);
+        matrix(m, il, "attn_v", m->width, KV_HEADS * HEAD);
+        matrix(m, il, "attn_output", m->heads * HEAD, m->width);
         norm(m, "ffn_norm", il);
-        matrix(m, il, "ffn_gate", WIDTH, FF);
-        matrix(m, il, "ffn_up", WIDTH, FF);
-        matrix(m, il, "ffn_down", FF, WIDTH);
+        matrix(m, il, "ffn_gate", m->width, m->ff);
+        matrix(m, il, "ffn_up", m->width, m->ff);
+        matrix(m, il, "ffn_down", m->ff, m->width);
     }
 }
 
@@ -100,9 +93,9 @@ static void hparams(struct maker *m, int n_layers)
     sh_gguf_put_str(m->w, "general.name", SH_STR_LIT("random"));
     sh_gguf_put_u32(m->w, "llama.block_count", (uint32_t)n_layers);
     sh_gguf_put_u32(m->w, "llama.context_length", 32768);
-    sh_gguf_put_u32(m->w, "llama.embedding_length", WIDTH);
-    sh_gguf_put_u32(m->w, "llama.feed_forward_length", FF);
-    sh_gguf_put_u32(m->w, "llama.attention.head_count", HEADS);
+    sh_gguf_put_u32(m->w, "llama.embedding_length", (uint32_t)m->width);
+    sh_gguf_put_u32(m->w, "llama.feed_forward_length", (uint32_t)m->ff);
+    sh_gguf_put_u32(m->w, "llama.attention.head_count", (uint32_t)m->heads);
     sh_gguf_put_u32(m->w, "llama.attention.head_count_kv", KV_HEADS);
     sh_gguf_put_u32(m->w, "llama.rope.dimension_count", HEAD);
     sh_gguf_put_f32(m->w, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
@@ -154,14 +147,14 @@ static enum shoal_status make(struct maker *m, const char *path, int n_layers,
                               struct shoal_error *err)
 {
     const size_t blocks =
-        (size_t)WIDTH / 32 * VOCAB + (size_t)STEP * ((size_t)n_layers * 7 % TENSORS_MAX + 2);
+        (size_t)m->width / 32 * VOCAB + (size_t)STEP * ((size_t)n_layers * 7 % TENSORS_MAX + 2);
 
     if (!sh_dtype_row_bytes(m->type, 32, &m->block))
         return sh_fail(err, SHOAL_ERR_ARG, "no such type");
     m->pool = sh_malloc(blocks * m->block);
-    m->norm = sh_calloc(WIDTH, sizeof *m->norm);
+    m->norm = sh_calloc((size_t)m->width, sizeof *m->norm);
     if (!m->pool || !m->norm) return sh_fail(err, SHOAL_ERR_NOMEM, "no memory for the weights");
-    for (int i = 0; i < WIDTH; i++)
+    for (int i = 0; i < m->width; i++)
         m->norm[i] = 1;
     fill_pool(m, blocks);
     hparams(m, n_layers);
@@ -173,13 +166,19 @@ static enum shoal_status make(struct maker *m, const char *path, int n_layers,
 int main(int argc, char **argv)
 {
     const long n_layers = argc > 2 ? strtol(argv[2], NULL, 10) : 20;
+    const long width = argc > 4 ? strtol(argv[4], NULL, 10) : 2048;
     const bool is_q4 = argc > 3 && strcmp(argv[3], "q4_0") == 0;
-    struct maker m = {.w = sh_gguf_writer_create(), .type = is_q4 ? SH_DTYPE_Q4_0 : SH_DTYPE_Q8_0};
+    struct maker m = {.w = sh_gguf_writer_create(),
+                      .type = is_q4 ? SH_DTYPE_Q4_0 : SH_DTYPE_Q8_0,
+                      .width = (int)width,
+                      .heads = (int)width / HEAD,
+                      .ff = (int)width / 4 * 11};
     struct shoal_error err = SHOAL_ERROR_INIT;
     enum shoal_status st;
 
-    if (argc < 2 || n_layers < 1 || n_layers > 500 || !m.w) {
-        fprintf(stderr, "usage: bigmodel FILE [LAYERS [q8_0|q4_0]]\n");
+    if (argc < 2 || n_layers < 1 || n_layers > 500 || width < 256 || width > 2048 ||
+        width % 256 != 0 || !m.w) {
+        fprintf(stderr, "usage: bigmodel FILE [LAYERS [q8_0|q4_0 [WIDTH]]]\n");
         return 2;
     }
     st = make(&m, argv[1], (int)n_layers, &err);
