@@ -365,34 +365,80 @@ static void folder__many_threads_use_it(void **state)
     rig_close(&r);
 }
 
+/* A clock that stops who asks first, which is the hashing of the first model, until it may go on.
+ */
+struct gate {
+    struct sh_mutex lock;
+    struct sh_cond changed;
+    bool reached, is_open;
+};
+
+static int64_t wait_at_gate(void *self)
+{
+    struct gate *g = self;
+
+    sh_mutex_lock(&g->lock);
+    g->reached = true;
+    sh_cond_broadcast(&g->changed);
+    while (!g->is_open)
+        (void)sh_cond_wait(&g->changed, &g->lock, INT64_MAX);
+    sh_mutex_unlock(&g->lock);
+    return rig_later_ns(NULL);
+}
+
+static void await_gate(struct gate *g)
+{
+    sh_mutex_lock(&g->lock);
+    while (!g->reached)
+        (void)sh_cond_wait(&g->changed, &g->lock, INT64_MAX);
+    sh_mutex_unlock(&g->lock);
+}
+
+static void open_gate(struct gate *g)
+{
+    sh_mutex_lock(&g->lock);
+    g->is_open = true;
+    sh_cond_broadcast(&g->changed);
+    sh_mutex_unlock(&g->lock);
+}
+
 /* Whoever waits for a tensor says what it looks like: its model is hashed first. */
 static void folder__hurries_for_those_who_wait(void **state)
 {
-    static const size_t BIG[4] = {1 << 20, 1 << 20, 1 << 20, 1 << 20};
-    static const uint64_t BIG_SEEDS[4] = {1, 2, 3, 4};
+    struct gate gate = {.reached = false};
+    const struct sh_clock wall = {.now_ns = wait_at_gate, .self = &gate};
+    struct sh_folder_options opt = {.n_threads = 2, .wall = &wall};
     struct sh_folder *f;
     struct rig r;
 
     (void)state;
+    sh_mutex_init(&gate.lock);
+    sh_cond_init(&gate.changed);
     rig_open(&r);
-    rig_model(&r, "a-big.gguf", 1, 4, BIG, BIG_SEEDS);
-    rig_model(&r, "b.gguf", 1, 3, SIZES, SEEDS);
-    f = open_folder(&r);
-    assert_false(sh_folder_hurry(f, SH_STR_LIT("t1"), 4000)); // nobody hashes
+    rig_model(&r, "a.gguf", 1, 3, SIZES, OTHER);
+    rig_model(&r, "b.gguf", 1, 2, SIZES + 1, SEEDS + 1); // of another length each
+    opt.dir = r.models;
+    assert_int_equal(sh_folder_open(&f, &opt, NULL), SHOAL_OK);
+    assert_false(sh_folder_hurry(f, SH_STR_LIT("t0"), 4000)); // nobody hashes
     assert_int_equal(sh_folder_hash(f, NULL), SHOAL_OK);
-    assert_false(sh_folder_hurry(f, SH_STR_LIT("t1"), 4004));
-    assert_false(sh_folder_hurry(f, SH_STR_LIT("t5"), 4000));
-    while (sh_folder_hurry(f, SH_STR_LIT("t1"), 4000))
+    await_gate(&gate);
+    assert_false(sh_folder_hurry(f, SH_STR_LIT("t0"), 4004));
+    assert_false(sh_folder_hurry(f, SH_STR_LIT("t3"), 4000));
+    assert_true(sh_folder_hurry(f, SH_STR_LIT("t0"), 4000)); // of b: a has to give way
+    open_gate(&gate);
+    while (sh_folder_hurry(f, SH_STR_LIT("t0"), 4000))
         sh_folder_wait_some(f, SH_SECOND);
-    assert_true(has(f, 1000, 7));
+    assert_true(has(f, 70, 8));
     sh_folder_wait(f); // what had to give way is hashed, too
-    assert_true(has(f, 1 << 20, 4));
+    assert_true(has(f, 10, 16));
     assert_int_equal(stats_of(f).n_hashed, 2);
     assert_int_equal(stats_of(f).n_failed, 0);
-    assert_false(sh_folder_hurry(f, SH_STR_LIT("t1"), 4000)); // it is hashed
+    assert_false(sh_folder_hurry(f, SH_STR_LIT("t0"), 4000)); // it is hashed
     sh_folder_wait_some(f, SH_NO_DEADLINE);                   // and nothing is to come
     sh_folder_close(f);
     rig_close(&r);
+    sh_cond_release(&gate.changed);
+    sh_mutex_release(&gate.lock);
 }
 
 static void folder__every_allocation_may_fail(void **state)

@@ -174,13 +174,15 @@ static void weights__of_files(void **state)
     rig_close(&rig);
 }
 
-/* A file that is copied in while the worker runs: the first who asks has it hashed, and waits. */
+/* A file that is copied in while the worker runs: the first who asks has it hashed, and waits. Most
+ * of the file is what nobody asks for, so hashing takes a while. */
 static void weights__of_files_that_came_late(void **state)
 {
-    size_t sizes[8];
-    uint64_t seeds[8];
+    enum { MINE = 7, ALL = 8 };
+    size_t sizes[ALL];
+    uint64_t seeds[ALL];
     struct sh_folder_options opt = {.n_threads = 1};
-    struct sh_remote_weight mine[8];
+    struct sh_remote_weight mine[MINE];
     struct shoal_error err = SHOAL_ERROR_INIT;
     struct sh_remote_load l;
     struct sh_folder *f = NULL;
@@ -188,7 +190,7 @@ static void weights__of_files_that_came_late(void **state)
     struct model model;
     struct mini m;
     struct rig rig;
-    char names[8][8];
+    char names[MINE][8];
 
     (void)state;
     rig_open(&rig);
@@ -196,17 +198,19 @@ static void weights__of_files_that_came_late(void **state)
     if (sh_folder_open(&f, &opt, &err) || sh_folder_hash(f, &err)) fail_msg("%s", err.message);
     sh_folder_wait(f);
     model_init(&model, 30);
-    for (size_t i = 0; i < 8; i++) {
-        sizes[i] = model.weights[i].weight.bytes / 4;
+    for (size_t i = 0; i < ALL; i++) {
+        sizes[i] = i < MINE ? model.weights[i].weight.bytes / 4 : (size_t)4 << 20;
         seeds[i] = 30 + i;
+    }
+    for (size_t i = 0; i < MINE; i++) {
         mine[i] = model.weights[i];
         (void)snprintf(names[i], sizeof names[i], "t%zu", i); // as rig_model() names them
         mine[i].name = names[i];
     }
-    rig_model(&rig, "late.gguf", 1, 8, sizes, seeds);
+    rig_model(&rig, "late.gguf", 1, ALL, sizes, seeds);
     mini_begin(&m, f, "", 0);
     r = mini_host(&m, 0, model.bytes);
-    if (sh_remote_weights(r, mine, 8, NULL, NULL, NULL, &err)) fail_msg("%s", err.message);
+    if (sh_remote_weights(r, mine, MINE, NULL, NULL, NULL, &err)) fail_msg("%s", err.message);
     sh_remote_loaded(r, &l);
     assert_int_equal(l.bytes_sent, 0);
     assert_int_equal(l.bytes_found, l.bytes_total);

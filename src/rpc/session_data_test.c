@@ -47,7 +47,7 @@ static enum shoal_status ask(struct client *k, enum sh_rpc_type type, const void
 }
 
 /* A client with a session for `bytes` of weights and a DATA connection of its own. */
-static void begin(struct client *k, uint64_t bytes)
+static void begin_with(struct client *k, uint64_t bytes, struct sh_folder *folder)
 {
     const struct sh_rpc_conn_options opt = {.features = SH_RPC_FEATURES_ALL,
                                             .purpose = SH_RPC_FOR_DATA};
@@ -61,7 +61,7 @@ static void begin(struct client *k, uint64_t bytes)
     memset(k, 0, sizeof *k);
     k->data = rig_numbers(N, 7);
     assert_int_equal(sh_sha256_of(&k->sha256, k->data, BYTES, NULL), SHOAL_OK);
-    mini_begin(&k->m, NULL, "", 0);
+    mini_begin(&k->m, folder, "", 0);
     k->r = mini_host(&k->m, 0, bytes);
     if (sh_endpoint_parse(&ep, sh_listener_text(k->m.listener), -1, &err) ||
         sh_tcp_connect(&stream, &ep, 60 * SH_SECOND, &tcp, &err) ||
@@ -70,6 +70,11 @@ static void begin(struct client *k, uint64_t bytes)
         fail_msg("%s", err.message);
     memset(attach.secret, 1, sizeof attach.secret);
     if (ask(k, SH_RPC_MSG_ATTACH, &attach, &attached, &err)) fail_msg("%s", err.message);
+}
+
+static void begin(struct client *k, uint64_t bytes)
+{
+    begin_with(k, bytes, NULL);
 }
 
 static void end(struct client *k)
@@ -214,6 +219,40 @@ static void session_data__for_stages(void **state)
     end(&k);
 }
 
+/* A half is given up for a file, and what was set aside for it is free again. */
+static void session_data__files_instead_of_halves(void **state)
+{
+    static const size_t SIZES[1] = {N};
+    static const uint64_t SEEDS[1] = {7};
+    struct sh_folder_options opt = {.n_threads = 1};
+    struct shoal_error err = SHOAL_ERROR_INIT;
+    struct sh_rpc_missing missing;
+    struct sh_folder *f = NULL;
+    struct sh_rpc_weight w;
+    struct client k;
+    struct rig rig;
+
+    (void)state;
+    rig_open(&rig);
+    opt.dir = rig.models;
+    if (sh_folder_open(&f, &opt, &err)) fail_msg("%s", err.message);
+    begin_with(&k, BYTES, f);
+    w = entry(&k);
+    assert_int_equal(want(&k, &w, 1, &missing, &err), SHOAL_OK);
+    assert_int_equal(missing.n_misses, 1);
+    put(&k, 0, 100);
+    rig_model(&rig, "late.gguf", 1, 1, SIZES, SEEDS);
+    if (sh_folder_scan(f, &err) || sh_folder_hash(f, &err)) fail_msg("%s", err.message);
+    sh_folder_wait(f);
+    assert_int_equal(sh_session_weights_bytes(k.m.weights[0]), BYTES);
+    assert_int_equal(want(&k, &w, 1, &missing, &err), SHOAL_OK);
+    assert_int_equal(missing.n_misses, 0);
+    assert_int_equal(sh_session_weights_bytes(k.m.weights[0]), 0);
+    end(&k);
+    sh_folder_close(f);
+    rig_close(&rig);
+}
+
 /* ---- pieces ---------------------------------------------------------------------------------*/
 
 static void session_data__pieces_that_do_not_fit(void **state)
@@ -289,6 +328,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(session_data__entries_that_contradict_themselves),
         cmocka_unit_test(session_data__for_stages),
+        cmocka_unit_test(session_data__files_instead_of_halves),
         cmocka_unit_test(session_data__pieces_that_do_not_fit),
         cmocka_unit_test(session_data__weights_that_nobody_wants),
         cmocka_unit_test(session_data__memory_comes_back),
