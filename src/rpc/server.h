@@ -28,15 +28,16 @@ struct sh_rpc_server_options {
     int n_devices;             /* 1 to 8 */
     struct sh_ledger *ledger;
     struct sh_blobs *blobs;
-    uint64_t features;    /* 0: all */
-    int sessions_max;     /* 0: 16 */
-    int64_t lease_ns;     /* default of a session; 0: 30 s */
-    int64_t lease_max_ns; /* 0: 600 s */
-    int64_t greeting_ns;  /* 0: 5 s */
-    int64_t silence_ns;   /* 0: 10 s */
-    int64_t step_ns;      /* most computing of one step; 0: 120 s */
-    int64_t drain_ns;     /* time for steps under way after stop; 0: 5 s */
-    int log_lines_max;    /* per second; 0: 10 */
+    uint64_t features;       /* 0: all */
+    int sessions_max;        /* 0: 16 */
+    int64_t lease_ns;        /* default of a session; 0: 30 s */
+    int64_t lease_max_ns;    /* 0: 600 s */
+    int64_t greeting_ns;     /* 0: 5 s */
+    int64_t silence_ns;      /* 0: 10 s */
+    int64_t link_silence_ns; /* of links that this worker dials; 0: 1 s */
+    int64_t step_ns;         /* most computing of one step; 0: 120 s */
+    int64_t drain_ns;        /* time for steps under way after stop; 0: 5 s */
+    int log_lines_max;       /* per second; 0: 10 */
     /* Addresses that a peer may use to reach this worker, for links: the listener's, of all its
      * interfaces where it listens on any.  Returns how many.  NULL: none, no links. */
     int (*addresses)(void *self, char out[][SH_ADDRESS_TEXT_MAX], int n);

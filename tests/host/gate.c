@@ -223,6 +223,7 @@ void gate_open(struct gate *g, uint64_t features)
     struct sh_rpc_server_options o = {.n_devices = 1,
                                       .features = features,
                                       .silence_ns = PATIENCE * SH_SECOND,
+                                      .link_silence_ns = PATIENCE * SH_SECOND,
                                       .addresses = addresses,
                                       .self = g};
     struct shoal_error err = SHOAL_ERROR_INIT;

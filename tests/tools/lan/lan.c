@@ -9,6 +9,7 @@
  *
  *     lan exec hN COMMAND...   run something on another host
  *     lan cut hN | lan join hN      nothing passes the cable of that host | again it does
+ *     lan cut hN hM | lan join hN hM      the same between two of them only
  *     lan counts               packets, bytes and dropped packets so far
  *
  * Packets are forwarded by process 1 of a process namespace.  Whatever ends it (the command's end,
@@ -52,7 +53,7 @@ static _Noreturn void die_usage(const char *what)
     fprintf(stderr,
             "lan: %s\nusage: lan run [--hosts N] [--rtt TIME] [--rate RATE] [--queue BYTES] "
             "[--mtu BYTES] -- COMMAND...\n"
-            "       lan exec hN COMMAND... | cut hN | join hN | counts\n",
+            "       lan exec hN COMMAND... | cut hN [hM] | join hN [hM] | counts\n",
             what);
     exit(EXIT_USAGE);
 }
@@ -328,7 +329,13 @@ static int set_cut(int argc, char **argv, bool cut)
     struct lan_shared *shared;
 
     if (lan_shared_open(&shared, &err)) die(1, &err);
-    atomic_store(&shared->cut[h], cut);
+    if (argc > 1) {
+        const int other = host_number(argc - 1, argv + 1);
+        atomic_store(&shared->apart[h][other], cut);
+        atomic_store(&shared->apart[other][h], cut);
+    } else {
+        atomic_store(&shared->cut[h], cut);
+    }
     return 0;
 }
 

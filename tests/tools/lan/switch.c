@@ -79,7 +79,7 @@ void lan_switch_put(struct lan_switch *s, int from, int to, const uint8_t *data,
     out->sent_ns = max64(now, out->sent_ns) + ns;
     begin = out->sent_ns - ns; // the first byte is passed on before the last has come
     if (atomic_load(&s->shared->cut[from]) || atomic_load(&s->shared->cut[to]) ||
-        in->received_ns - begin > queue_ns) {
+        atomic_load(&s->shared->apart[from][to]) || in->received_ns - begin > queue_ns) {
         atomic_fetch_add(&s->shared->dropped, 1);
         return;
     }

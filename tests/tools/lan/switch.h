@@ -25,7 +25,8 @@ struct lan_options {
 
 /* What other processes see and change; in shared memory. */
 struct lan_shared {
-    atomic_bool cut[LAN_HOSTS_MAX]; /* nothing passes this host's cable */
+    atomic_bool cut[LAN_HOSTS_MAX];                  /* nothing passes this host's cable */
+    atomic_bool apart[LAN_HOSTS_MAX][LAN_HOSTS_MAX]; /* nothing passes from the one to the other */
     atomic_llong packets, bytes, dropped;
 };
 
