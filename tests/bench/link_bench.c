@@ -208,10 +208,15 @@ static bool measure(struct ends *e, uint32_t bytes, int rounds, int pause_us,
     return ok;
 }
 
+static int number(int argc, char **argv, int i, int otherwise)
+{
+    return argc > i ? (int)strtol(argv[i], NULL, 10) : otherwise;
+}
+
 int main(int argc, char **argv)
 {
-    const int bytes = argc > 1 ? atoi(argv[1]) : 2304, rounds = argc > 2 ? atoi(argv[2]) : 2000;
-    const int pause_us = argc > 3 ? atoi(argv[3]) : 200;
+    const int bytes = number(argc, argv, 1, 2304), rounds = number(argc, argv, 2, 2000);
+    const int pause_us = number(argc, argv, 3, 200);
     struct shoal_error err = SHOAL_ERROR_INIT;
     struct ends e;
 
