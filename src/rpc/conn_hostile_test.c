@@ -554,11 +554,12 @@ static void conn__notices_silence(void **state)
     }
 }
 
-/* A byte now and then is no frame. */
+/* A byte now and then is no frame: it ends long before the last of 2000 bytes. */
 static void conn__notices_dripping(void **state)
 {
     const struct sh_rpc_hello hello = a_hello();
-    const struct sh_rpc_cancel m = {.from = 1};
+    static const uint8_t data[2000];
+    const struct sh_rpc_hidden m = {.data = {data, sizeof data}};
     struct lone l;
     bool over = false;
     size_t at = 0, n;
@@ -567,14 +568,15 @@ static void conn__notices_dripping(void **state)
     open_lone_server(&l);
     l.end->opt.silence_ns = 200 * SH_MS;
     greet_lone_server(&l, &hello);
-    n = encode_raw(&l.raw, SH_RPC_MSG_CANCEL, 0, &m);
-    while (!over) {
-        if (at < n - 1) write_raw(&l.raw, l.raw.bytes + at++, 1);
+    n = encode_raw(&l.raw, SH_RPC_MSG_HIDDEN, 0, &m);
+    while (!over && at < n) {
+        write_raw(&l.raw, l.raw.bytes + at++, 1);
         sh_mutex_lock(&l.end->lock);
-        (void)sh_cond_wait(&l.end->changed, &l.end->lock, 20 * SH_MS);
+        if (!l.end->over) (void)sh_cond_wait(&l.end->changed, &l.end->lock, 20 * SH_MS);
         over = l.end->over;
         sh_mutex_unlock(&l.end->lock);
     }
+    assert_true(over && at < n);
     assert_int_equal(l.end->ran, SHOAL_ERR_TIMEOUT);
     close_lone(&l);
 }
