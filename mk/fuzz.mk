@@ -8,7 +8,7 @@
 # sanitizers they take minutes to compile, and tests/kernels compares them with the scalar one.
 
 FUZZ_CC ?= clang
-FUZZ_TARGETS := gguf wire client tokenizer rpc tls conn
+FUZZ_TARGETS := gguf wire client tokenizer rpc tls conn session
 
 # Parts that a target uses, objects beyond its own, pkg-config names of both.
 FUZZ_PARTS_gguf := gguf
@@ -20,12 +20,14 @@ FUZZ_OBJ_tokenizer := src/engine/vocab_file
 FUZZ_PARTS_rpc := rpc
 FUZZ_PARTS_tls := net
 FUZZ_PARTS_conn := rpc
+FUZZ_PARTS_session := rpc cpu
 
 ifeq ($(CFG),fuzz)
 FUZZ_LINK := -fsanitize=fuzzer
 ifeq ($(ARCH),x86_64)
 ISA_SKIP += %_avx2.c %_avx512.c
 FUZZ_OBJ_wire += tests/fuzz/no_tiers
+FUZZ_OBJ_session := tests/fuzz/no_tiers
 endif
 else
 FUZZ_MAIN := tests/fuzz/replay

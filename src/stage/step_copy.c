@@ -62,6 +62,10 @@ enum shoal_status sh_step_copy_fill(struct sh_step_copy *c, const struct sh_step
     if (s->embd) copy(c->embd, s->embd, n_embd * sizeof *c->embd);
     for (int32_t i = 0; i < s->n_seqs; i++) {
         const size_t n = (size_t)s->seqs[i].n_recent;
+        if (!n) {
+            c->seqs[i].recent = NULL;
+            continue;
+        }
         copy(c->recent + at, s->seqs[i].recent, n * sizeof *c->recent);
         c->seqs[i].recent = c->recent + at;
         at += n;
