@@ -3,6 +3,8 @@
  * A connection is served by the thread that brings it.  Who wants its end cuts it; what belongs to
  * it is then put in order by its own thread.
  */
+#include "rpc/server.h"
+
 #include <string.h>
 
 #include "base/mem.h"
