@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A server that is no worker, for tests of what a client makes of it.
 
-    peer.py silent|garbage|closes|major|llama
+    peer.py silent|garbage|closes|major|llama|newer
 
 Listens on a free port of 127.0.0.1 and prints it; then prints "client" for each connection:
     silent   reads everything, answers nothing
@@ -9,6 +9,7 @@ Listens on a free port of 127.0.0.1 and prints it; then prints "client" for each
     closes   closes each connection at once
     major    answers the first command as an RPC server of major 9 would
     llama    the same with major 7, and closes on what is none of its commands
+    newer    greets as a worker that speaks another revision of shoal's protocol
 Runs until it is killed.
 """
 import random
@@ -30,6 +31,9 @@ def serve(mode, sock, rng):
         if mode in ('major', 'llama'):  # size of the answer, major, minor, patch, 0, capabilities
             major = 9 if mode == 'major' else 7
             sock.sendall(struct.pack('<Q', 28) + bytes([major, 0, 0, 0] + [0] * 24))
+        if mode == 'newer':  # WELCOME to request 1: revision 9, no features, no ops
+            welcome = struct.pack('<HQH', 9, 0, 11) + b'shoal 9.9.9' + bytes(16 + 16 + 4)
+            sock.sendall(struct.pack('<IHHII', len(welcome), 2, 0, 1, 0) + welcome)
     except OSError:
         return False
     return True

@@ -8,9 +8,8 @@ fi
 set --
 . tests/cli/lib.sh
 
-# shellcheck disable=SC2034 # $address, $lines and $run are for the tests
-# start_worker_on HOST ARGUMENT...: sets $pid, $lines (the two that it prints at once), $line (the
-# first) and $address (its end).
+# shellcheck disable=SC2034 # $address, $second and $run are for the tests
+# start_worker_on HOST ARGUMENT...: as `start_worker`, on another host.
 start_worker_on() {
     local host=$1 ready=$SHOAL_TMP/ready
     shift
@@ -19,10 +18,8 @@ start_worker_on() {
     "$lan" exec "$host" "$SHOAL" worker "$@" > "$ready" 2> "$SHOAL_TMP/worker.${#workers[@]}" < /dev/null &
     pid=$!
     workers+=("$pid")
-    lines=()
-    { read -r line && lines+=("$line") && { read -r -t 20 line && lines+=("$line") || true; }; } \
-        < "$ready" || fail "worker $* was not ready: $(cat "$SHOAL_TMP"/worker.*)"
-    line=${lines[0]}
+    { read -r line && read -r second; } < "$ready" \
+        || fail "worker $* was not ready: $(cat "$SHOAL_TMP"/worker.*)"
     address=${line##* }
 }
 
@@ -36,8 +33,7 @@ expect_on() {
     [ "$code" -eq "$want" ] || fail "exit code $code, not $want: on $host: shoal $*"
 }
 
-# begin_text_on HOST ARGUMENT...: as `begin_text`, on another host, its stderr in
-# $SHOAL_TMP/text.err; finish_text reads the rest.
+# begin_text_on HOST ARGUMENT...: as `begin_text`, on another host.
 begin_text_on() {
     local host=$1 pipe=$SHOAL_TMP/text
     shift

@@ -4,7 +4,7 @@
 # test-options: timeout=240
 . tests/hosts/lib.sh --hosts 3 --rtt 400us --rate 1gbit
 
-mkdir "$SHOAL_TMP/one" "$SHOAL_TMP/two" "$SHOAL_TMP/three" "$SHOAL_TMP/home"
+mkdir "$SHOAL_TMP/one" "$SHOAL_TMP/two" "$SHOAL_TMP/three" "$SHOAL_TMP/four" "$SHOAL_TMP/home"
 cp "$models/llama-dense.gguf" "$SHOAL_TMP/home/model.gguf"
 
 # on_machine N: what follows belongs to the user of that machine.
@@ -12,8 +12,8 @@ on_machine() { export XDG_CONFIG_HOME=$SHOAL_TMP/$1; }
 # paste HOST CODE: the line $second, typed in a folder that has the model.
 paste() {
     code=0
-    printf 'cd %q && PATH=%q:$PATH && %s -n 12 --temp 0\n' "$SHOAL_TMP/home" "${SHOAL%/*}" "$second" \
-        > "$SHOAL_TMP/typed"
+    printf 'cd %q && PATH=%q:/usr/bin:/bin && %s -n 12 --temp 0\n' "$SHOAL_TMP/home" "${SHOAL%/*}" \
+        "$second" > "$SHOAL_TMP/typed"
     timeout -k 5 "$limit" "$lan" exec "$1" bash "$SHOAL_TMP/typed" > "$SHOAL_TMP/out" \
         2> "$SHOAL_TMP/err" < /dev/null || code=$?
     [ "$code" -eq "$2" ] || fail "exit code $code, not $2, of the pasted line: $second"
@@ -36,7 +36,7 @@ read -r -a words <<< "$(sed -n 's/.*: shoal worker \(.*\)$/\1/p' "$SHOAL_TMP/err
 
 # ---- the second line is pasted on another machine
 start_worker_on h1 "${words[@]}" -t 1
-first=$line second=${lines[1]}
+first=$line
 worker=$pid
 grep -Eq '^ready: .*laptop.* words: [a-z]+( [a-z]+){7}$' <<< "$first" || fail "the line is \"$first\""
 grep -Eq '^shoal run --workers 10\.77\.0\.1:[0-9]+ --key SHOAL1-[A-Z2-7]{52}-[A-Z2-7]{4} -m model\.gguf -p ' \
@@ -56,6 +56,22 @@ cmp "$SHOAL_TMP/out" "$SHOAL_TMP/alone" || fail 'another text with the key that 
 expect_on h2 0 status
 out_has "^${to//./\\.}: .*, encrypted; .* in use"
 out_has '^  nobody$'
+
+# ---- a second worker beside it; the two are joined by a link of their own, encrypted, too
+on_machine four
+start_worker_on h3 --listen 0.0.0.0:0 --pair laptop -t 1
+beside=$(sed -n 's/.*--workers \([^ ]*\) .*/\1/p' <<< "$second")
+key=$(grep -Eo 'SHOAL1-[A-Z2-7]+-[A-Z2-7]+' <<< "$second")
+on_machine two
+again h2 0 "$to,$beside" --layers 1,1 --key "$key" --json
+equal "$(json '[(p["encrypted"], p.get("direct")) for p in d["plan"]]')" \
+    "[(True, True), (True, None)]" 'encrypted, and joined'
+expect_on h2 0 key list
+out_has "^  ${beside//./\\.} "
+again h2 0 "$to,$beside" --layers 1,1
+cmp "$SHOAL_TMP/out" "$SHOAL_TMP/alone" || fail 'another text over two workers'
+stop_worker "$pid"
+expect_on h2 0 key forget "$beside"
 
 # ---- who has none, a wrong one, the wrong protocol
 on_machine three
@@ -85,7 +101,6 @@ wait_until grep -q 'key "laptop" is revoked' "$SHOAL_TMP/worker.0"
 wait_until grep -q 'session ended: .*key *laptop .*steps' "$SHOAL_TMP/worker.0"
 finish_text
 equal "$code" 1 'exit code of the run whose key was revoked'
-cp "$SHOAL_TMP/text.err" "$SHOAL_TMP/err"
 err_has "^shoal: .*${to//./\\.}.*revoked"
 on_machine two
 again h2 1 "$to"
