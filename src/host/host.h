@@ -42,6 +42,7 @@ struct sh_host_options {
     const struct sh_host_worker *workers; /* of shoal */
     bool insecure;                        /* workers without a key on other machines, too */
     bool relay;                           /* hidden rows between workers always pass here */
+    uint64_t features;                    /* offered to workers, 0: all */
     enum sh_rpc_format format;            /* of hidden rows between workers, and to and from here */
     const char *hashes;                   /* folder of remembered hashes; NULL: the user's own */
     int n_servers;

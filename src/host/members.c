@@ -46,6 +46,7 @@ static enum shoal_status open_workers(struct sh_host *h, const struct sh_host_op
     for (; n < o->n_workers && !st; n++) {
         list[n] = (struct opening){.options = {.address = o->workers[n].address,
                                                .key = o->workers[n].key,
+                                               .features = o->features,
                                                .insecure = o->insecure},
                                    .thread = SH_THREAD_INIT};
         st = sh_thread_start(&list[n].thread, "open", open_one, &list[n], err);

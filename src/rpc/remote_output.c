@@ -111,20 +111,23 @@ static void put_out(struct sh_remote_station *s, struct sh_remote_slot *slot)
     if (early) sh_remote_station_advance(s);
 }
 
+// The stage that failed says why; others only that it was not they.
 static void set_failure(struct sh_remote_station *s, struct sh_remote_slot *slot, uint32_t status,
                         struct sh_rpc_text message)
 {
-    char text[sizeof slot->error.message];
+    char text[240];
 
     sh_rpc_text_copy(text, sizeof text, message);
     slot->status = sh_rpc_status_get(status);
-    if (text[0]) {
-        (void)sh_fail(&slot->error, slot->status, "%s", text);
+    if (slot->here) {
+        (void)sh_fail(&slot->error, slot->status, "worker %s, stage %d, step %" PRIu64 ": %s",
+                      s->r->address, s->index, slot->number,
+                      text[0] ? text : shoal_status_name(slot->status));
+        sh_error_set_peer(&slot->error, s->r->address);
     } else {
-        (void)sh_fail(&slot->error, slot->status, "stage %d: step %" PRIu64 " failed before",
-                      s->index, slot->number);
+        (void)sh_fail(&slot->error, slot->status, "%s",
+                      text[0] ? text : "the step failed at an earlier stage");
     }
-    if (slot->here) sh_remote_name_error(s->r, &slot->error);
 }
 
 /* ---- hidden rows ----------------------------------------------------------------------------*/

@@ -145,7 +145,7 @@ enum shoal_status sh_remote_route_home(struct sh_remote_station *s, enum sh_rpc_
 {
     struct sh_arena arena = SH_ARENA_INIT;
     struct sh_rpc_routed answer;
-    struct sh_rpc_route msg = {.stage = s->handle, .format = (uint8_t)format, .reader = s->handle};
+    struct sh_rpc_route msg = {.stage = s->handle, .format = (uint8_t)format};
     enum shoal_status st;
 
     sh_mutex_lock(&s->lock);

@@ -184,15 +184,16 @@ static enum shoal_status make_step(struct sh_remote_station *s, const struct sh_
     return SHOAL_OK;
 }
 
-static enum shoal_status send_rows(struct sh_remote_station *s, uint64_t number, int32_t first_row,
-                                   int32_t n_rows, const void *f32, struct sh_rpc_timing *timings,
-                                   int n_timings, struct shoal_error *err)
+static enum shoal_status send_rows(struct sh_remote_station *s, uint64_t epoch, uint64_t number,
+                                   int32_t first_row, int32_t n_rows, const void *f32,
+                                   struct sh_rpc_timing *timings, int n_timings,
+                                   struct shoal_error *err)
 {
     const int32_t most = sh_rpc_rows_per_piece(SH_RPC_ROWS_F32, s->width_in);
     const size_t row_bytes = sh_rpc_row_bytes(SH_RPC_ROWS_F32, s->width_in);
     const uint8_t *from = f32;
     struct sh_rpc_hidden m = {.stage = s->handle,
-                              .epoch = s->epoch,
+                              .epoch = epoch,
                               .number = number,
                               .format = SH_RPC_ROWS_F32,
                               .timings = timings,
@@ -247,7 +248,7 @@ static enum shoal_status announce(struct sh_station *self, const struct sh_step 
     st = named(s, sh_rpc_conn_send(s->r->conn, SH_RPC_MSG_STEP, 0, &m, err), err);
     if (s->backward) told(s, step->number + 1);
     if (!st && s->first && step->embd && step->n_embd > 0)
-        st = send_rows(s, step->number, 0, step->n_embd, step->embd, NULL, 0, err);
+        st = send_rows(s, step->epoch, step->number, 0, step->n_embd, step->embd, NULL, 0, err);
     return st;
 }
 
@@ -260,8 +261,10 @@ static enum shoal_status rows(struct sh_station *self, uint64_t number, int32_t 
     struct sh_rpc_timing list[SH_STATION_TIMINGS_MAX];
     struct sh_remote_slot *slot = sh_remote_slot(s, number);
     enum shoal_status st = SHOAL_OK;
+    uint64_t epoch;
 
     sh_mutex_lock(&s->lock);
+    epoch = s->epoch;
     if (number >= s->next || number < s->oldest) {
         st = sh_fail(err, SHOAL_ERR_STATE, "stage %d: rows of step %" PRIu64 ", which is none",
                      s->index, number);
@@ -277,18 +280,23 @@ static enum shoal_status rows(struct sh_station *self, uint64_t number, int32_t 
     if (st) return st;
     if (n_timings > SH_STATION_TIMINGS_MAX) n_timings = SH_STATION_TIMINGS_MAX;
     sh_step_wire_timings_from(timings, n_timings, list);
-    return send_rows(s, number, first_row, n_rows, f32, list, n_timings, err);
+    return send_rows(s, epoch, number, first_row, n_rows, f32, list, n_timings, err);
 }
 
 static void pass(struct sh_station *self, uint64_t number, enum shoal_status st,
                  const struct shoal_error *why)
 {
     struct sh_remote_station *s = of(self);
-    const struct sh_rpc_hidden m = {
-        .stage = s->handle, .epoch = s->epoch, .number = number, .status = sh_rpc_status_put(st)};
+    struct sh_rpc_hidden m = {
+        .stage = s->handle, .number = number, .status = sh_rpc_status_put(st)};
+    bool is_due;
 
     (void)why; // the stage that failed has said it
-    (void)!sh_rpc_conn_send(s->r->conn, SH_RPC_MSG_HIDDEN, 0, &m, NULL);
+    sh_mutex_lock(&s->lock);
+    m.epoch = s->epoch;
+    is_due = number >= s->oldest && number < s->next;
+    sh_mutex_unlock(&s->lock);
+    if (is_due) (void)!sh_rpc_conn_send(s->r->conn, SH_RPC_MSG_HIDDEN, 0, &m, NULL);
 }
 
 static void cancel(struct sh_station *self, uint64_t from, uint64_t to)
