@@ -225,16 +225,32 @@ static void add_leaves(const struct sh_rpc_claim_of *of, struct sum *cache, stru
     }
 }
 
-static enum shoal_status add_scratch(struct sum *s, const struct sh_graph *g, size_t n_slots,
+/* Leaves but INPUTs have memory of their own, so they are no part of the scratch. */
+static enum shoal_status add_scratch(struct sum *s, const struct sh_graph *from, size_t n_slots,
                                      struct shoal_error *err)
 {
-    size_t *offsets = sh_calloc((size_t)g->n_tensors + 1, sizeof *offsets);
+    const size_t n = (size_t)from->n_tensors;
+    struct sh_tensor *tensors = sh_calloc(n + 1, sizeof *tensors);
+    size_t *offsets = sh_calloc(n + 1, sizeof *offsets);
+    struct sh_graph g = *from;
     size_t bytes = 0;
-    enum shoal_status st = SHOAL_OK;
+    enum shoal_status st;
 
-    if (!offsets) return sh_fail(err, SHOAL_ERR_NOMEM, "no memory to lay out a graph");
-    st = sh_graph_plan_scratch(g, SH_MEM_ALIGN, offsets, &bytes, err);
+    if (!tensors || !offsets) {
+        st = sh_fail(err, SHOAL_ERR_NOMEM, "no memory to lay out a graph");
+        goto done;
+    }
+    memcpy(tensors, from->tensors, n * sizeof *tensors);
+    g.tensors = tensors;
+    for (size_t i = 0; i < n; i++) {
+        const struct sh_leaf *leaf = leaf_of(&g, &tensors[i]);
+        if (leaf && leaf->kind != SH_LEAF_INPUT) tensors[i].buffer = 0;
+    }
+    st = sh_graph_plan_scratch(&g, SH_MEM_ALIGN, offsets, &bytes, err);
     if (!st) add(s, bytes, n_slots);
+
+done:
+    sh_free(tensors);
     sh_free(offsets);
     return st;
 }

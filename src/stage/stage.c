@@ -223,6 +223,8 @@ void sh_stage_destroy(struct sh_stage *s)
 void sh_stage_memory(const struct sh_stage *s, struct sh_stage_memory *out)
 {
     *out = s->buffers.bytes;
+    if (s->exec) out->scratch += sh_exec_bytes(s->exec);
+    if (s->rotate_exec) out->scratch += sh_exec_bytes(s->rotate_exec);
 }
 
 void sh_stage_traffic(const struct sh_stage *s, struct sh_device_traffic *out)
