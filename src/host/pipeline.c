@@ -75,12 +75,14 @@ static uint64_t bit(int i)
 /* ---- what stations say ---------------------------------------------------------------------- */
 
 // The job of an output, NULL where it is over already.
-static struct job *find(struct pipeline *p, const struct sh_station_output *o)
+static struct job *find(struct pipeline *p, int index, const struct sh_station_output *o)
 {
     struct job *j = job_at(p, p->base + o->number);
 
     if (o->epoch != p->epoch || o->number >= p->next - p->base) return NULL;
-    return j->used && j->number == o->number ? j : NULL;
+    if (!j->used || j->number != o->number) return NULL;
+    // Said once already?  Of a joined one only failures are heard.
+    return (j->here & ~j->open & bit(index)) ? NULL : j;
 }
 
 static void note_failure(struct job *j, const struct sh_station_output *o)
@@ -137,8 +139,14 @@ static void hand_on(struct seat *s, const struct sh_station_output *o, struct sh
         sh_station_pass(behind, o->number, o->status, o->error);
         return;
     }
-    *st =
-        sh_station_rows(behind, o->number, 0, o->n_rows, o->hidden, o->timings, o->n_timings, err);
+    if (o->width == s->p->info.width) {
+        *st = sh_station_rows(behind, o->number, 0, o->n_rows, o->hidden, o->timings, o->n_timings,
+                              err);
+    } else {
+        *st =
+            sh_fail(err, SHOAL_ERR_FORMAT, "pipeline: stage %d gives rows of %lld values, not %lld",
+                    s->index, (long long)o->width, (long long)s->p->info.width);
+    }
     if (*st) sh_station_pass(behind, o->number, *st, err);
 }
 
@@ -153,7 +161,7 @@ static void on_output(void *self, const struct sh_station_output *o)
     bool on = false, release;
 
     sh_mutex_lock(&p->lock);
-    j = find(p, o);
+    j = find(p, s->index, o);
     while (j && !j->announced && !p->broken)
         (void)sh_cond_wait(&p->changed, &p->lock, INT64_MAX);
     if (j) note_failure(j, o);
