@@ -229,6 +229,7 @@ enum shoal_status client_try_open(struct client *c, struct worker *w, enum sh_rp
     sh_cond_init(&c->changed);
     st = sh_stream_pair(&mine, &c->theirs, STREAM_BYTES, err);
     if (st) return st;
+    if (w->peer) (void)snprintf(c->theirs->peer, sizeof c->theirs->peer, "%s", w->peer);
     must(sh_thread_start(&c->serving, "serve", serve, c, err), err);
     st = sh_rpc_conn_connect(&c->c, mine, &opt, err);
     if (st) {

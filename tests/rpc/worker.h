@@ -25,6 +25,7 @@ struct worker {
     struct sh_ledger *ledger;
     struct sh_blobs *blobs;
     struct sh_rpc_server *server;
+    const char *peer; /* where clients seem to come from; NULL: as the stream says */
 };
 
 /* Options may be NULL; devices, ledger and blobs are filled in here. */
