@@ -101,6 +101,8 @@ void sh_rpc_conn_refuse(struct sh_rpc_conn *c, uint32_t request, enum shoal_stat
                         const struct shoal_error *why, uint64_t need, uint64_t free);
 /* `ack` of the BEATs to come. */
 void sh_rpc_conn_set_ack(struct sh_rpc_conn *c, uint64_t ack);
+/* Another limit of what may wait for a peer who does not read. */
+void sh_rpc_conn_set_queue_max(struct sh_rpc_conn *c, size_t bytes);
 
 /* ---- asking ---------------------------------------------------------------------------------*/
 

@@ -345,6 +345,13 @@ enum shoal_status sh_rpc_conn_send_wait(struct sh_rpc_conn *c, enum sh_rpc_type 
     return st;
 }
 
+void sh_rpc_conn_set_queue_max(struct sh_rpc_conn *c, size_t bytes)
+{
+    sh_mutex_lock(&c->send.lock);
+    c->opt.queue_max = bytes;
+    sh_mutex_unlock(&c->send.lock);
+}
+
 /* ---- failures --------------------------------------------------------------------------------*/
 
 void sh_rpc_conn_refuse(struct sh_rpc_conn *c, uint32_t request, enum shoal_status st,

@@ -54,6 +54,7 @@ struct sh_rpc_link_options {
     uint64_t features;  /* offered where it dials; what links have no use for is left out */
     int64_t silence_ns; /* most time without a byte; 0: 1 s */
     int64_t redial_ns;  /* 0: 1 s */
+    size_t queue_max;   /* bytes of rows that wait for a reader who does not read; 0: 64 MiB */
     /* Give up opening where it is set, between two addresses; borrowed until it is open; NULL:
      * never. */
     const atomic_bool *stop;

@@ -19,7 +19,6 @@
 #define PAUSE_NS (20 * SH_MS) /* between two rounds over the addresses */
 #define ROUND_TRIPS 5         /* measured when it is up */
 #define USER_TIMEOUT_MS 20000
-#define QUEUE_MAX ((size_t)4 << 30) /* rows of all steps in flight wait where a link is slow */
 
 struct dial {
     struct sh_rpc_link *k;
@@ -46,7 +45,7 @@ static enum shoal_status connect_to(struct sh_rpc_conn **out, const struct sh_rp
                                       .purpose = SH_RPC_FOR_LINK,
                                       .encrypted = k->has_key,
                                       .silence_ns = k->opt.silence_ns,
-                                      .queue_max = QUEUE_MAX};
+                                      .queue_max = k->opt.queue_max};
     const struct sh_tcp_options tcp = {.user_timeout_ms = USER_TIMEOUT_MS,
                                        .unsent_max = SH_TCP_UNSENT_MAX};
     const int64_t end = sh_deadline_in(&sh_clock_system, timeout_ns);

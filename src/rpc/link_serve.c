@@ -159,6 +159,7 @@ static enum shoal_status take_hello(struct arrival *a, uint32_t request,
 
     if (!st) st = sh_link_greeted(a->k, m->stage, err);
     if (st) return st;
+    if (a->k->opt.queue_max) sh_rpc_conn_set_queue_max(a->c, a->k->opt.queue_max);
     a->k->unacked = 0;
     a->k->acked_ns = sh_now_ns(&sh_clock_system);
     sh_link_greeting(a->k, &welcome.stage, &welcome.epoch, &welcome.next);

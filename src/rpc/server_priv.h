@@ -105,6 +105,7 @@ struct sh_session {
     char peer[SH_ADDRESS_TEXT_MAX];           /* of the last CONTROL connection */
     int64_t lease_ns, opened_ns;
     uint64_t claimed, claimed_weights; /* bytes set aside; of those for weights */
+    size_t queue_max; /* bytes that may wait on a connection: all outputs in flight, and more */
     struct sh_session_weights *weights;
     struct sh_session_links *links; /* session_link.c's; NULL: none yet */
     _Atomic uint64_t steps;

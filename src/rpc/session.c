@@ -17,6 +17,7 @@
 #include "rpc/machine.h"
 #include "rpc/server_priv.h"
 
+#define QUEUE_LEAST ((size_t)64 << 20)
 #define TAKE_OVER_NS (10 * SH_SECOND) /* most time for an older connection to let go */
 
 static int64_t now_ns(void)
@@ -46,6 +47,7 @@ bool sh_session_send(struct sh_session *s, enum sh_rpc_type type, uint32_t reque
 /* From now on things are sent here (NULL: nowhere); the one before is not used any more. */
 static void set_connection(struct sh_session *s, struct sh_rpc_conn *c)
 {
+    if (c) sh_rpc_conn_set_queue_max(c, s->queue_max);
     sh_mutex_lock(&s->sending);
     s->conn = c;
     while (!c && s->n_sending > 0)
@@ -115,7 +117,7 @@ static enum shoal_status no_session(uint64_t number, struct shoal_error *err)
 static enum shoal_status add_claims(struct sh_session *s, const struct sh_rpc_open *m,
                                     struct shoal_error *err)
 {
-    size_t sum = 0, weights = 0;
+    size_t sum = 0, weights = 0, places = 0;
 
     for (uint32_t i = 0; i < m->n_claims; i++) {
         const struct sh_rpc_claim *c = &m->claims[i];
@@ -123,6 +125,7 @@ static enum shoal_status add_claims(struct sh_session *s, const struct sh_rpc_op
                   sh_add_ok(weights, (size_t)c->weights, &weights);
         ok = ok && sh_add_ok(sum, (size_t)c->cache, &sum) &&
              sh_add_ok(sum, (size_t)c->scratch, &sum) && sh_add_ok(sum, (size_t)c->places, &sum);
+        ok = ok && sh_add_ok(places, (size_t)c->places, &places);
         if (c->device >= (uint32_t)s->server->opt.n_devices) {
             return sh_fail(err, SHOAL_ERR_ARG, "there is no device %u, %d are here",
                            (unsigned)c->device, s->server->opt.n_devices);
@@ -131,6 +134,7 @@ static enum shoal_status add_claims(struct sh_session *s, const struct sh_rpc_op
     }
     s->claimed = sum;
     s->claimed_weights = weights;
+    s->queue_max = QUEUE_LEAST < SIZE_MAX - places ? QUEUE_LEAST + places : SIZE_MAX;
     return SHOAL_OK;
 }
 

@@ -364,6 +364,7 @@ static struct sh_rpc_link_options options(const struct sh_session *s, struct pla
                                       .features = server->opt.features ? server->opt.features
                                                                        : SH_RPC_FEATURES_ALL,
                                       .silence_ns = server->opt.link_silence_ns,
+                                      .queue_max = s->queue_max,
                                       .events = {on_rows, on_wants, on_up, on_acked, on_down, p}};
 
     memcpy(opt.token, token, sizeof opt.token);
