@@ -360,6 +360,7 @@ enum sh_rpc_format { SH_RPC_ROWS_F32, SH_RPC_ROWS_F16, SH_RPC_ROWS_Q8, SH_RPC_FO
     F(U64,    epoch,          none,        0,     1)                                               \
     F(U64,    number,         none,        0,     1)                                               \
     F(U32,    status,         none,        0,     1) /* of the step */                             \
+    F(U8,     here,           none,        0,     1) /* 1: it failed at this stage, not before */  \
     F(TEXT,   message,        none,        400,   1)                                               \
     F(LIST,   outcomes,       outcome,     65536, 1)                                               \
     F(U32,    n_logits,       none,        0,     1) /* rows of logits, which follow as LOGITS */  \

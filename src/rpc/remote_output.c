@@ -252,9 +252,7 @@ static enum shoal_status on_result(struct sh_remote_station *s, const struct sh_
     if (slot->has_result) return lie(s, m->number, err, "RESULT comes twice");
     st = take_timings(s, slot, m->timings, m->n_timings, err);
     if (st) return st;
-    // The last stage answers for steps that failed before it, too.
-    slot->here = !s->last || slot->n_timings == 0 ||
-                 slot->timing[slot->n_timings - 1].stage == (uint32_t)s->index;
+    slot->here = m->here; // the last stage answers for steps that failed before it, too
     set_failure(s, slot, m->status, m->message);
     put_out(s, slot);
     return SHOAL_OK;

@@ -293,8 +293,10 @@ enum shoal_status sh_step_wire_result_from(const struct sh_station_output *o,
     enum shoal_status st = SHOAL_OK;
     struct sh_rpc_timing *times = list_of(arena, o->n_timings, sizeof *times, "timings", &st, err);
 
-    *out = (struct sh_rpc_result){
-        .epoch = o->epoch, .number = o->number, .status = sh_rpc_status_put(o->status)};
+    *out = (struct sh_rpc_result){.epoch = o->epoch,
+                                  .number = o->number,
+                                  .status = sh_rpc_status_put(o->status),
+                                  .here = o->status && o->here};
     if (!st) st = message_from(o, arena, out, err);
     if (!st && !o->status)
         st = sh_step_wire_outcomes_from(o->results, o->n_results, arena, out, err);
@@ -351,7 +353,7 @@ enum shoal_status sh_step_wire_result_to(const struct sh_rpc_result *m, struct s
     *out = (struct sh_station_output){.epoch = m->epoch,
                                       .number = m->number,
                                       .status = sh_rpc_status_get(m->status),
-                                      .here = true,
+                                      .here = m->here,
                                       .results = list,
                                       .n_results = (int32_t)m->n_outcomes,
                                       .timings = times,

@@ -33,7 +33,7 @@ SHOAL_NODISCARD enum shoal_status sh_step_wire_outcomes_from(const struct sh_row
                                                              int32_t n, struct sh_arena *arena,
                                                              struct sh_rpc_result *out,
                                                              struct shoal_error *err);
-/* Back.  `why` gets the message of a failure, and out->error points to it; out->here is true.
+/* Back.  `why` gets the message of a failure, and out->error points to it.
  * `results` (may be NULL) are those of `out` to be changed: their logits, which come later, are
  * NULL here.  ERR_FORMAT also where n_logits is not the number of rows that want logits. */
 SHOAL_NODISCARD enum shoal_status

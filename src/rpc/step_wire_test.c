@@ -236,7 +236,7 @@ static void step_wire__results_come_back(void **state)
         must(sh_step_wire_result_from(&o, &arena, &m, &err), &err);
         through_bytes(&came, SH_RPC_MSG_RESULT, &m, &arena);
         must(sh_step_wire_result_to(&came, &arena, &back, &results, &why, &err), &err);
-        assert_true(back.epoch == o.epoch && back.number == o.number && back.here);
+        assert_true(back.epoch == o.epoch && back.number == o.number && !back.here);
         assert_true(back.status == SHOAL_OK && !back.error && back.results == results);
         assert_true(back.n_results == o.n_results && back.n_timings == o.n_timings);
         for (int32_t i = 0; i < o.n_results; i++) {

@@ -647,6 +647,7 @@ static void fail_step(struct liar *l, const struct sh_rpc_step *step)
 
     tell_truth(&t, l, step);
     t.m.status = 4;
+    t.m.here = 1;
     t.m.n_outcomes = t.m.n_logits = 0;
     t.m.message = sh_rpc_text_from("it is not finite");
     say(l, SH_RPC_MSG_RESULT, &t.m);
