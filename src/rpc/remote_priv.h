@@ -86,7 +86,10 @@ SHOAL_NODISCARD enum shoal_status sh_remote_state(struct sh_remote *r, struct sh
 
 /* An entry of WANT; borrows the name. */
 void sh_remote_weight_put(struct sh_rpc_weight *out, const struct sh_remote_weight *w);
-/* End the DATA connection; accepts NULL. */
+/* Nothing is sent for now: the DATA connection ends, and with it two threads and their BEATs on
+ * either side.  More weights make another.  Accepts NULL. */
+void sh_remote_data_rest(struct sh_remote_data *d);
+/* The same for good. */
 void sh_remote_data_close(struct sh_remote_data *d);
 /* Add what went over DATA connections. */
 void sh_remote_data_traffic(struct sh_remote *r, struct sh_rpc_traffic *io);

@@ -220,6 +220,7 @@ enum shoal_status sh_remote_stage(struct sh_remote *r, const struct sh_remote_st
     *out = NULL;
     if (!st) st = put_fill(&put, desc, err);
     if (!st) st = sh_remote_station_create(&s, r, desc, err);
+    sh_remote_data_rest(r->data); // all weights of the stage are there
     if (!st) st = put_on_worker(r, &put, &ready, err);
     if (st) goto done;
     is_there = true;

@@ -196,13 +196,19 @@ static enum shoal_status open_data(struct sh_remote *r, struct shoal_error *err)
     return d->conn ? SHOAL_OK : dial(d, err);
 }
 
-void sh_remote_data_close(struct sh_remote_data *d)
+void sh_remote_data_rest(struct sh_remote_data *d)
 {
     const struct sh_rpc_bye bye = {.reason = {.ptr = "done", .n = 4}};
 
-    if (!d) return;
-    if (d->own) (void)!sh_rpc_conn_send(d->conn, SH_RPC_MSG_BYE, 0, &bye, NULL);
+    if (!d || !d->own) return;
+    (void)!sh_rpc_conn_send(d->conn, SH_RPC_MSG_BYE, 0, &bye, NULL);
     hang_up(d);
+}
+
+void sh_remote_data_close(struct sh_remote_data *d)
+{
+    if (!d) return;
+    sh_remote_data_rest(d);
     sh_mutex_release(&d->lock);
     sh_free(d->have);
     sh_free(d);

@@ -4,12 +4,14 @@
 #include "cluster.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "gguf/write.h"
 
@@ -185,6 +187,30 @@ static void weights__of_a_file_that_changed(void **state)
     store_close(&s, NAMES, 1);
 }
 
+/* Weights have a connection of their own, which ends when they are there. */
+static void weights__connection_ends(void **state)
+{
+    const int64_t end = sh_deadline_in(&sh_clock_system, 60 * SH_SECOND);
+    struct sh_host_options o;
+    struct sh_worker_stats s;
+    struct cluster c;
+    struct sh_host *h;
+
+    (void)state;
+    cluster_open(&c, 1, NULL);
+    cluster_model(&c, TM_LLAMA, SH_DTYPE_F32, LAYERS_N);
+    o = cluster_options(&c, 1);
+    h = cluster_host(&o);
+    do {
+        (void)sched_yield();
+        sh_worker_stats(c.w[0].worker, &s);
+    } while (s.rpc.n_connections > 1 && sh_now_ns(&sh_clock_system) < end);
+    assert_int_equal(s.rpc.n_connections, 1);
+    assert_int_equal(s.rpc.n_sessions, 1);
+    sh_host_close(h);
+    cluster_close(&c);
+}
+
 struct opening {
     struct sh_thread thread;
     struct sh_host_options o;
@@ -232,6 +258,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(weights__cross_once),
+        cmocka_unit_test(weights__connection_ends),
         cmocka_unit_test(weights__in_files_of_other_names),
         cmocka_unit_test(weights__of_a_file_that_changed),
         cmocka_unit_test(weights__from_two_hosts_at_once),
