@@ -88,14 +88,30 @@ static bool send_logits(struct sh_hosted *h, const struct sh_hosted_kept *k,
     return true;
 }
 
+/* Tokens and candidates as a message that fits into a frame. */
+static enum shoal_status make_result(struct sh_hosted *h, const struct sh_hosted_kept *k,
+                                     struct sh_rpc_result *m, struct shoal_error *err)
+{
+    enum shoal_status st;
+    size_t bytes;
+
+    sh_arena_reset(&h->results);
+    st = sh_step_wire_result_from(&k->o, &h->results, m, err);
+    if (st) return st;
+    bytes = sh_rpc_frame_bytes(SH_RPC_MSG_RESULT, m, SH_RPC_REVISION);
+    if (bytes == 0 || bytes > SH_RPC_HEAD_BYTES + SH_RPC_FRAME_MAX) {
+        return sh_fail(err, SHOAL_ERR_LIMIT, "stage %u: the candidates of a step are too many",
+                       (unsigned)h->index);
+    }
+    return SHOAL_OK;
+}
+
 static bool send_result(struct sh_hosted *h, const struct sh_hosted_kept *k)
 {
     struct shoal_error err = SHOAL_ERROR_INIT;
     struct sh_rpc_result m;
-    enum shoal_status st;
+    const enum shoal_status st = make_result(h, k, &m, &err);
 
-    sh_arena_reset(&h->results);
-    st = sh_step_wire_result_from(&k->o, &h->results, &m, &err);
     if (st) {
         m = (struct sh_rpc_result){.number = k->o.number,
                                    .status = sh_rpc_status_put(st),

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "base/fnv.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "rpc/worker.h"
 
@@ -302,6 +303,82 @@ static void session__takes_weights_on_a_second_connection(void **state)
     sh_arena_release(&arena);
 }
 
+/* ---- the log --------------------------------------------------------------------------------*/
+
+enum { LINE_MAX = 400 };
+static struct lines {
+    struct sh_mutex lock; /* guards the rest */
+    int n;
+    char fields[2048], message[LINE_MAX];
+} g_lines;
+
+static void write_down(void *user, const struct sh_log_record *r)
+{
+    struct lines *l = user;
+    size_t n = 0;
+
+    if (strcmp(r->part, "rpc") != 0) return;
+    sh_mutex_lock(&l->lock);
+    l->n++;
+    (void)snprintf(l->message, sizeof l->message, "%s", r->message);
+    for (int i = 0; i < r->n_fields && n < sizeof l->fields; i++) {
+        const struct sh_log_field *f = &r->fields[i];
+        int more;
+        if (f->kind == SH_LOG_TEXT) {
+            more = snprintf(l->fields + n, sizeof l->fields - n, "%s=%s ", f->name, f->value.text);
+        } else if (f->kind == SH_LOG_SECONDS) {
+            more = snprintf(l->fields + n, sizeof l->fields - n, "%s=%d ", f->name,
+                            f->value.seconds > 0);
+        } else {
+            more = snprintf(l->fields + n, sizeof l->fields - n, "%s=%d ", f->name,
+                            (int)f->value.count);
+        }
+        n += (size_t)more;
+    }
+    sh_mutex_unlock(&l->lock);
+}
+
+static void expect_field(const char *text)
+{
+    if (!strstr(g_lines.fields, text)) fail_msg("no %s in: %s", text, g_lines.fields);
+}
+
+static void session__leaves_one_line(void **state)
+{
+    struct worker_test *t = *state;
+    struct client *c = worker_client(&t->w, "0123456789abcdef");
+    struct sh_rpc_handle stage;
+    int before;
+
+    client_model(c, &t->m, 1, &stage);
+    client_check_model(c, &t->m, &stage, 1, 20);
+    before = g_lines.n;
+    finish(c);
+    assert_int_equal(g_lines.n, before + 1);
+    assert_non_null(strstr(g_lines.message, "closed by the client"));
+    expect_field("event=session ");
+    expect_field("key=somebody ");
+    expect_field("model=a model ");
+    expect_field("steps=4 ");
+    expect_field("compute_s=1 ");
+    expect_field("total_s=1 ");
+    expect_field("status=OK ");
+    assert_null(strstr(g_lines.fields, "bytes_in=0 "));
+    assert_null(strstr(g_lines.fields, "bytes_out=0 "));
+    c = worker_client(&t->w, "");
+    client_model(c, &t->m, 1, &stage);
+    faults_close_gate(&t->w.faults, WRAP_SUBMIT);
+    send_rows(c, stage, 1, 0, SH_WANT_TOKEN);
+    faults_await_gate(&t->w.faults, WRAP_SUBMIT);
+    worker_client_cut(c); // kept for its lease
+    faults_open_gate(&t->w.faults, WRAP_SUBMIT);
+    sh_rpc_server_revoke(t->w.server, "");
+    worker_await_idle(&t->w);
+    assert_int_equal(g_lines.n, before + 2);
+    expect_field("key=none ");
+    expect_field("reason=the key was revoked ");
+}
+
 /* ---- ends -----------------------------------------------------------------------------------*/
 
 static void session__without_resume_ends_with_its_connection(void **state)
@@ -360,10 +437,13 @@ int main(void)
         TEST(session__tells_a_failure_at_once_and_at_the_end),
         TEST(session__is_told_in_the_figures),
         TEST(session__takes_weights_on_a_second_connection),
+        TEST(session__leaves_one_line),
         TEST(session__without_resume_ends_with_its_connection),
         TEST(session__drops_stages),
     };
 #undef TEST
 
+    sh_mutex_init(&g_lines.lock);
+    sh_log_set_sink(write_down, &g_lines, SH_LOG_INFO);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
