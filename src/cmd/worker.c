@@ -82,6 +82,12 @@ static const struct sh_arg args[] = {
      .min = 1,
      .max = 600,
      .help = "how long memory is kept for a host that was lost (default 30)"},
+    {.kind = SH_ARG_LIST,
+     .names = "--link-to",
+     .value = "NETWORK,...",
+     .at = AT(link_to),
+     .help = "hosts let hidden states go straight to other workers: in networks of this machine's "
+             "interfaces, and in these, such as 10.1.0.0/16"},
     {.kind = SH_ARG_SECTION, .help = "For hosts that speak llama.cpp's protocol"},
     {.kind = SH_ARG_TEXT,
      .names = "--cache",
@@ -169,6 +175,20 @@ static int place_cache(struct worker_options *o, char home[4096])
     return SH_PARSED;
 }
 
+static int parse_networks(struct worker_options *o)
+{
+    for (int i = 0; i < o->link_to.n; i++) {
+        const struct sh_str word = o->link_to.word[i];
+        struct shoal_error err = SHOAL_ERROR_INIT;
+        char text[64];
+
+        (void)snprintf(text, sizeof text, "%.*s", word.len < 63 ? (int)word.len : 63, word.ptr);
+        if (sh_network_parse(&o->network[i], text, &err))
+            return sh_usage_error(&sh_worker_command, "--link-to: %s", err.message);
+    }
+    return SH_PARSED;
+}
+
 static int parse(struct worker_options *o, char joined[320], char home[4096], int argc, char **argv)
 {
     const struct sh_command *c = &sh_worker_command;
@@ -178,6 +198,8 @@ static int parse(struct worker_options *o, char joined[320], char home[4096], in
     code = sh_args_parse(c, o, argc, argv);
     if (code != SH_PARSED) return code;
     code = place_cache(o, home);
+    if (code != SH_PARSED) return code;
+    code = parse_networks(o);
     if (code != SH_PARSED) return code;
     if (o->verbose && o->log_level < 3) o->log_level = 3;
     if (o->insecure && (o->pair || o->keys))

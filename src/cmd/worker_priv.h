@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "cmd/args.h"
 #include "host/serve.h"
 #include "rpc/key.h"
 
@@ -17,6 +18,8 @@ struct worker_options {
     uint64_t cache_bytes;
     bool cache_here, no_cache;
     int64_t n_threads, lease_s;
+    struct sh_arg_list link_to;
+    struct sh_network network[SH_ARG_WORDS_MAX]; /* the same, parsed */
     bool insecure, verbose;
     int log_level, log_format;
 };

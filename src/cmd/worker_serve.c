@@ -149,6 +149,8 @@ enum shoal_status sh_worker_serve(const struct worker_options *o, const struct w
                                     .insecure = o->insecure,
                                     .models = o->models,
                                     .n_threads = o->n_threads > 0 ? (int)o->n_threads : 0,
+                                    .link_to = o->network,
+                                    .n_link_to = o->link_to.n,
                                     .memory = o->memory,
                                     .lease_ns = o->lease_s * SH_SECOND,
                                     .cache = o->cache,

@@ -100,7 +100,9 @@ static enum shoal_status open_servers(struct sh_worker *w, const struct sh_worke
                                               .lease_ns = o->lease_ns,
                                               .addresses = tell_addresses,
                                               .self = w,
-                                              .allow_plain_links = o->insecure};
+                                              .allow_plain_links = o->insecure,
+                                              .link_to = o->link_to,
+                                              .n_link_to = o->n_link_to};
     const struct sh_ggmlrpc_server_options foreign = {.device = w->device,
                                                       .memory_max = sh_ledger_max(w->ledger),
                                                       .ledger = w->ledger,

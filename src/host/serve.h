@@ -29,6 +29,9 @@ struct sh_worker_options {
     const char *hashes; /* where their hashes are remembered; NULL: nowhere */
     /* Offered in place of this machine's processor; borrowed.  NULL: that one. */
     struct sh_device *device;
+    /* Where hosts may send it for links beyond the networks of its interfaces; borrowed. */
+    const struct sh_network *link_to;
+    int n_link_to;
     int n_threads;    /* 0: all that this process may use */
     uint64_t memory;  /* for all clients together; 0: 80 % of what is free */
     int64_t lease_ns; /* of a session without a connection; 0: 30 s */

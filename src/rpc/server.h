@@ -15,6 +15,7 @@
 #include "device/device.h"
 #include "device/ledger.h"
 #include "net/key.h"
+#include "net/network.h"
 #include "net/stream.h"
 #include "rpc/blobs.h"
 
@@ -45,7 +46,7 @@ struct sh_rpc_server_options {
     bool allow_plain_links; /* beyond loopback, too (--insecure) */
     /* Networks beyond those of its own interfaces where a client may send it for a link
      * ("10.1.0.0/16", "fd00::/8"); borrowed. */
-    const char *const *link_to;
+    const struct sh_network *link_to;
     int n_link_to;
 };
 SHOAL_NODISCARD enum shoal_status sh_rpc_server_create(struct sh_rpc_server **out,

@@ -436,8 +436,7 @@ static enum shoal_status expect_link(struct sh_session_links *l, struct sh_rpc_c
 static bool is_named(const struct sh_rpc_server_options *opt, const struct sh_address *a)
 {
     for (int i = 0; i < opt->n_link_to; i++) {
-        struct sh_network n;
-        if (!sh_network_parse(&n, opt->link_to[i], NULL) && sh_network_has(&n, a)) return true;
+        if (sh_network_has(&opt->link_to[i], a)) return true;
     }
     return false;
 }
