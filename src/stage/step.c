@@ -95,9 +95,9 @@ static enum shoal_status check_seq(const struct sh_step *s, int32_t i, int32_t *
     if (!seq_ok(q->seq, l) || q->first_row != *next || q->n_rows <= 0 ||
         q->n_rows > s->n_rows - q->first_row) {
         return sh_fail(err, SHOAL_ERR_ARG,
-                       "step: sequence %d has %d rows from row %d of %d, expected a run from row "
-                       "%d",
-                       (int)q->seq, (int)q->n_rows, (int)q->first_row, (int)s->n_rows, (int)*next);
+                       "step: sequence %d has rows %d to %lld of %d, expected a run from row %d",
+                       (int)q->seq, (int)q->first_row, (long long)q->first_row + q->n_rows,
+                       (int)s->n_rows, (int)*next);
     }
     if (q->state_read < -1 || q->state_read >= l->n_states || q->state_write < -1 ||
         q->state_write >= l->n_states) {
