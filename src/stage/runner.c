@@ -46,9 +46,9 @@ static enum shoal_status can_announce(struct sh_runner *r, const struct sh_step 
         return sh_fail(err, SHOAL_ERR_STATE, "stage %d: step %llu comes when step %llu is due",
                        r->o.index, (unsigned long long)step->number, (unsigned long long)r->next);
     }
-    if (s->state > SH_SLOT_EARLY) {
+    if (s->state != SH_SLOT_FREE) {
         return sh_fail(err, SHOAL_ERR_STATE, "stage %d: %d steps are in flight already", r->o.index,
-                       r->ring);
+                       r->o.n_slots);
     }
     st = sh_step_check(step, &r->o.limits, err);
     if (st) return st;
@@ -100,16 +100,10 @@ static enum shoal_status runner_announce(struct sh_station *station, const struc
     struct sh_runner_slot *s;
 
     sh_mutex_lock(&r->lock);
-    s = sh_runner_slot_at(r, r->next);
-    while (s->filling &&
-           s->state == SH_SLOT_FREE) // rows of a step that is gone are still being copied
+    // Rows of a step that is gone may still be on their way into its place.
+    while (s = sh_runner_slot_at(r, r->next), s->filling && s->state == SH_SLOT_FREE)
         (void)sh_cond_wait(&r->idle, &r->lock, INT64_MAX);
     st = can_announce(r, step, err);
-    if (!st && s->state == SH_SLOT_EARLY && s->filled + s->filling > rows_needed(r, step)) {
-        st = sh_fail(err, SHOAL_ERR_ARG, "stage %d: step %llu has %d rows, %d came before it",
-                     r->o.index, (unsigned long long)step->number, (int)step->n_rows,
-                     (int)(s->filled + s->filling));
-    }
     if (!st) st = sh_step_copy_fill(&s->copy, step, r->o.first ? r->o.width_in : 0, err);
     if (!st) take_step(r, s, rows_needed(r, step), deadline_ns);
     sh_mutex_unlock(&r->lock);
@@ -123,24 +117,11 @@ static enum shoal_status find_place(struct sh_runner *r, uint64_t number,
     struct sh_runner_slot *s = sh_runner_slot_at(r, number);
 
     *out = NULL;
-    if (number < r->next) {
-        if (s->number != number || s->state != SH_SLOT_WAITING || sh_runner_doomed(s))
-            return SHOAL_OK;
-        *out = s;
-        return SHOAL_OK;
-    }
-    if (r->o.first || number - r->next >= (uint64_t)r->ring || s->state > SH_SLOT_EARLY ||
-        (s->filling && s->state == SH_SLOT_FREE)) {
+    if (number >= r->next) {
         return sh_fail(err, SHOAL_ERR_STATE, "stage %d: rows of step %llu, step %llu is due",
                        r->o.index, (unsigned long long)number, (unsigned long long)r->next);
     }
-    if (s->state == SH_SLOT_FREE) {
-        s->state = SH_SLOT_EARLY;
-        s->number = number;
-        s->needed = (int32_t)r->o.limits.rows_max;
-        s->complete_ns = 0;
-    }
-    *out = s;
+    if (s->number == number && s->state == SH_SLOT_WAITING && !sh_runner_doomed(s)) *out = s;
     return SHOAL_OK;
 }
 
@@ -272,7 +253,7 @@ static void stop_running(struct sh_runner *r, uint64_t begin, uint64_t end)
 
 static void mark_cancelled(struct sh_runner *r, uint64_t begin, uint64_t end)
 {
-    for (int i = 0; i < r->ring && r->slots; i++) {
+    for (int i = 0; i < r->o.n_slots && r->slots; i++) {
         struct sh_runner_slot *s = &r->slots[i];
         const bool open = s->state == SH_SLOT_WAITING || s->state == SH_SLOT_RUNNING;
         if (open && s->number >= begin && s->number < end) s->cancelled = true;
@@ -323,7 +304,6 @@ static void runner_release(struct sh_station *station, uint64_t number)
     s = find(r, number);
     if (s && s->state >= SH_SLOT_SINK) {
         sh_runner_free(r, s);
-        if (r->o.n_ahead > 0) sh_cond_signal(&r->work); // a step may have waited for room
     } else if (s) {
         s->released = true;
     }
@@ -365,7 +345,7 @@ static void runner_close(struct sh_station *station)
     sh_mutex_unlock(&r->lock);
     sh_thread_join(&r->thread);
     sh_stage_destroy(r->o.stage);
-    for (int i = 0; i < r->ring && r->slots; i++) {
+    for (int i = 0; i < r->o.n_slots && r->slots; i++) {
         sh_step_copy_release(&r->slots[i].copy);
         sh_free(r->slots[i].place);
     }
@@ -408,17 +388,15 @@ static enum shoal_status make_slots(struct sh_runner *r, struct shoal_error *err
     const struct sh_runner_options *o = &r->o;
     size_t floats = 0;
     bool ok = o->limits.rows_max > 0 && o->limits.rows_max <= INT32_MAX && o->width_in >= 0 &&
-              o->n_slots > 0 && o->n_slots <= SLOTS_MAX && o->n_ahead >= 0 &&
-              o->n_ahead <= SLOTS_MAX;
+              o->n_slots > 0 && o->n_slots <= SLOTS_MAX;
 
     if (!ok) {
         return sh_fail(err, SHOAL_ERR_ARG, "stage %d: %d slots of %lld rows of %lld values",
                        o->index, o->n_slots, (long long)o->limits.rows_max, (long long)o->width_in);
     }
-    r->ring = o->n_slots + o->n_ahead;
-    r->slots = sh_calloc((size_t)r->ring, sizeof *r->slots);
+    r->slots = sh_calloc((size_t)r->o.n_slots, sizeof *r->slots);
     ok = r->slots && sh_mul_ok((size_t)o->limits.rows_max, (size_t)o->width_in, &floats);
-    for (int i = 0; i < r->ring && ok && !o->first; i++)
+    for (int i = 0; i < r->o.n_slots && ok && !o->first; i++)
         ok = (r->slots[i].place = sh_calloc(floats, sizeof(float))) != NULL;
     if (ok) return SHOAL_OK;
     return sh_fail(err, SHOAL_ERR_NOMEM, "stage %d: no memory for %d steps of %lld rows", o->index,

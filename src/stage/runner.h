@@ -1,13 +1,11 @@
 /* stage/runner.h - the station of a stage in this process: a thread that runs its steps.
  *
- * A ring of n_slots + n_ahead steps, each with a place for its input rows that the caller fills
+ * A ring of n_slots steps, each with a place for its input rows that the caller fills
  * directly, while the thread submits every step that is ready before it waits for the oldest: the
  * device always has the next one.  Memory is taken when the runner is made, and grows only with the
  * number of edits and recent tokens of a step.
  *
- * Rows, and the status of a step whose rows will not come, may be there before the step is
- * announced, so many steps ahead and where the place of that step is free.  Rows of a step
- * that was passed over, or is gone, are not needed: they are taken and dropped.
+ * Rows of a step that was passed over, or is gone, are not needed: they are taken and dropped.
  *
  * A step that fails here takes with it the steps announced so far that share a sequence with it
  * (ERR_POISONED), and all that are in the device's queue; a cancelled one takes none.  A device
@@ -29,8 +27,6 @@ struct sh_runner_options {
     bool first;             /* rows come with the steps */
     int64_t width_in;       /* of hidden rows that come; of embedding rows at a first stage */
     int n_slots;            /* as the stage's */
-    int n_ahead; /* steps that may be announced, and their rows come, while n_slots outputs wait for
-                    their release: for callers who hear of releases late; usually 0 */
     struct sh_step_limits limits;
     struct sh_station_sink sink;
 };

@@ -10,8 +10,7 @@
  * next: to be announced; started: to be given to the stage or passed over; collected: its result is
  * due; emitted: to be said out.
  *
- *      FREE --rows or status before the step--> EARLY
- *       └───────────── announce ─────────────────┴──> WAITING -> RUNNING -> DONE -> SINK -> OUT
+ *      FREE --announce--> WAITING -> RUNNING -> DONE -> SINK -> OUT --release--> FREE
  *
  * The lock guards everything but what the thread owns of a RUNNING slot: its copy, output and
  * times.  `filling` marks a place that a caller writes to outside the lock.
@@ -27,7 +26,6 @@ enum { SH_RUNNER_CANCELS_MAX = 8 };
 
 enum sh_runner_state {
     SH_SLOT_FREE,
-    SH_SLOT_EARLY,
     SH_SLOT_WAITING,
     SH_SLOT_RUNNING,
     SH_SLOT_DONE,
@@ -65,8 +63,7 @@ struct sh_runner {
     struct sh_mutex lock;
     struct sh_cond work;          /* for the thread */
     struct sh_cond idle;          /* a reset, a copy or a cancel is done */
-    struct sh_runner_slot *slots; /* [ring] */
-    int ring;
+    struct sh_runner_slot *slots; /* [n_slots] */
     uint64_t next, started, collected, emitted;
     struct sh_runner_range cancels[SH_RUNNER_CANCELS_MAX]; /* of steps to be announced */
     int n_cancels, n_cancelling;
@@ -84,7 +81,7 @@ struct sh_runner {
 
 static inline struct sh_runner_slot *sh_runner_slot_at(struct sh_runner *r, uint64_t number)
 {
-    return &r->slots[number % (uint64_t)r->ring];
+    return &r->slots[number % (uint64_t)r->o.n_slots];
 }
 /* All its rows are there. */
 static inline bool sh_runner_complete(const struct sh_runner_slot *s)

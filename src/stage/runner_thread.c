@@ -240,10 +240,10 @@ static void do_reset(struct sh_runner *r)
     enum shoal_status st = drain(r, &err);
 
     r->collected = r->started;
-    for (int i = 0; i < r->ring; i++)
+    for (int i = 0; i < r->o.n_slots; i++)
         while (r->slots[i].filling)
             (void)sh_cond_wait(&r->idle, &r->lock, INT64_MAX);
-    for (int i = 0; i < r->ring; i++)
+    for (int i = 0; i < r->o.n_slots; i++)
         sh_runner_free(r, &r->slots[i]);
     if (!st) st = sh_stage_reset(r->o.stage, r->epoch, &err);
     if (st) set_lost(r, st, &err);
@@ -266,19 +266,6 @@ static void tell_lost(struct sh_runner *r)
     sh_mutex_lock(&r->lock);
 }
 
-// Has the stage a place for the next step?  Its places go round as steps do: all but the youngest
-// n_slots must have been released.
-static bool has_room(struct sh_runner *r)
-{
-    const uint64_t n = (uint64_t)r->o.n_slots, ring = (uint64_t)r->ring;
-
-    for (uint64_t back = n; back < ring && back <= r->started; back++) {
-        const struct sh_runner_slot *s = sh_runner_slot_at(r, r->started - back);
-        if (s->number == r->started - back && s->state >= SH_SLOT_WAITING) return false;
-    }
-    return true;
-}
-
 // One thing under the lock, which is given up for what takes long.  False: nothing to do.
 static bool act(struct sh_runner *r)
 {
@@ -289,7 +276,7 @@ static bool act(struct sh_runner *r)
         do_reset(r);
     } else if (due && sh_runner_doomed(s) && r->started == r->collected) {
         pass_over(r, s);
-    } else if (due && !sh_runner_doomed(s) && sh_runner_complete(s) && has_room(r)) {
+    } else if (due && !sh_runner_doomed(s) && sh_runner_complete(s)) {
         start(r, s);
     } else if (r->emitted < r->collected) {
         emit(r);
