@@ -13,6 +13,8 @@
 #include "base/mem.h"
 #include "base/thread.h"
 
+#define CAUSE_NS (5 * SH_SECOND) /* most time between two tellings of one failure */
+
 struct pipeline;
 
 struct seat { /* a station's place */
@@ -31,6 +33,7 @@ struct job {
     uint64_t here;   /* bit i: the output of station i comes here: released as it is handed on */
     bool held;       /* the last station's output, until the caller is done with it */
     enum shoal_status status;
+    bool known; /* the stage that it failed at has said why */
     struct shoal_error error;
     const struct sh_row_result *results;
     int32_t n_results;
@@ -85,10 +88,12 @@ static struct job *find(struct pipeline *p, int index, const struct sh_station_o
     return (j->here & ~j->open & bit(index)) ? NULL : j;
 }
 
+// The first failure counts; what the stage says that it happened at, before what others heard.
 static void note_failure(struct job *j, const struct sh_station_output *o)
 {
-    if (!o->status || j->status) return;
+    if (!o->status || (j->status && (j->known || !o->here))) return;
     j->status = o->status;
+    j->known = o->here;
     j->error = (struct shoal_error)SHOAL_ERROR_INIT;
     if (o->error) j->error = *o->error;
 }
@@ -230,6 +235,7 @@ static void open_job(struct pipeline *p, struct job *j, uint64_t number)
     j->open = j->here = 0;
     j->held = false;
     j->status = SHOAL_OK;
+    j->known = false;
     j->results = NULL;
     j->n_results = j->n_timings = 0;
     j->submit_ns = sh_now_ns(&sh_clock_system);
@@ -293,6 +299,22 @@ static enum shoal_status await(struct pipeline *p, int64_t timeout_ns, struct sh
     return SHOAL_OK;
 }
 
+// Under the lock: a failure of a joined stage is told here by that stage and, over another way, by
+// the last one, which does not know why.
+static void await_cause(struct pipeline *p, const struct job *j)
+{
+    const int64_t until = sh_deadline_in(&sh_clock_system, CAUSE_NS);
+    int64_t left = CAUSE_NS;
+    bool joined = false;
+
+    for (int i = 0; i < p->n_stages; i++)
+        joined = joined || p->seat[i].joined;
+    while (joined && j->status && !j->known && !p->broken && left > 0) {
+        (void)sh_cond_wait(&p->changed, &p->lock, left);
+        left = until - sh_now_ns(&sh_clock_system);
+    }
+}
+
 // A job is over: what its stations still keep may go.  From the caller's thread only, so that no
 // sink ever calls a station before its own.
 static void release_all(struct pipeline *p, uint64_t number, uint64_t here, bool held)
@@ -314,6 +336,7 @@ static enum shoal_status pipeline_result(struct sh_pipeline *sp, int64_t timeout
     sh_mutex_lock(&p->lock);
     st = await(p, timeout_ns, err);
     if (st) goto done;
+    await_cause(p, job_at(p, p->oldest));
     j = job_at(p, p->oldest++);
     if (j->open && !j->status) { // broken before it was done
         j->status = p->broken;

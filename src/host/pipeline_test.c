@@ -276,6 +276,22 @@ static void pipeline__joined_stations(void **state)
     stand_close(&t);
 }
 
+// The last station's word may be here before that of the one that knows why.
+static void pipeline__the_cause_of_a_failure_comes_late(void **state)
+{
+    struct stand t;
+
+    (void)state;
+    stand_open(&t);
+    sh_pipeline_join(t.p, 0, true);
+    must(submit(&t, 0), &t.err);
+    say(&t, 1, 0, 0, SHOAL_ERR_FORMAT, false, "somewhere");
+    say(&t, 2, 0, 0, SHOAL_ERR_FORMAT, false, "somewhere");
+    say(&t, 0, 0, 0, SHOAL_ERR_FORMAT, true, "at the first");
+    expect_failure(&t, SHOAL_ERR_FORMAT, "at the first");
+    stand_close(&t);
+}
+
 static void pipeline__what_no_station_should_say(void **state)
 {
     struct stand t;
@@ -388,6 +404,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pipeline__rows_go_on_and_are_released),
         cmocka_unit_test(pipeline__joined_stations),
+        cmocka_unit_test(pipeline__the_cause_of_a_failure_comes_late),
         cmocka_unit_test(pipeline__what_no_station_should_say),
         cmocka_unit_test(pipeline__steps_that_are_refused),
         cmocka_unit_test(pipeline__a_lost_station),

@@ -4,8 +4,12 @@
 #include "cluster.h"
 
 #include <stdio.h>
+#include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
+#include "cpu/device.h"
+#include "device/paced.h"
 #include "engine/engine.h"
 
 /* ---- bits -----------------------------------------------------------------------------------*/
@@ -306,6 +310,63 @@ static void workers__a_token_allocates_nothing(void **state)
     cluster_close(&c);
 }
 
+/* ---- a step that takes too long -------------------------------------------------------------*/
+
+// It fails with a sentence that names worker, stage and step; the next one, in time, is right.
+static void check_slow(int slow_one, bool relay)
+{
+    const struct sh_paced_options pace = {.row_ns = 20 * SH_MS};
+    const struct sh_cpu_options cpu = {.n_threads = 1};
+    struct shoal_error err = SHOAL_ERROR_INIT;
+    struct sh_worker_options slow = {.device = NULL};
+    struct sh_device *inner;
+    static const int64_t layers[] = {1, 2};
+    int32_t ids[PROMPT], token;
+    char place[32];
+    struct sh_feed f = {.ids = ids, .n = PROMPT, .sample = true};
+    struct sh_host_options o;
+    struct sh_engine *e;
+    struct sh_host *h;
+    struct cluster c;
+
+    if (sh_cpu_device_open(&inner, &cpu, &err) ||
+        sh_paced_device_open(&slow.device, inner, &pace, &err)) {
+        fail_msg("%s", err.message);
+    }
+    cluster_open(&c, 2, NULL);
+    cluster_stop(&c, slow_one);
+    cluster_start(&c, slow_one, &slow);
+    cluster_model(&c, TM_LLAMA, SH_DTYPE_F32, 3);
+    o = cluster_options(&c, 2);
+    o.n_layers_given = 2;
+    o.layers = layers;
+    o.relay = relay;
+    o.step_timeout_ms = 400; // a row takes 20 ms, the prompt 1.2 s
+    h = cluster_host(&o);
+    e = engine_of(h, 1);
+    rig_ids(ids, PROMPT, 3, 96);
+    f.chunk = PROMPT;
+    assert_int_equal(sh_engine_feed(e, &f, &token, &err), SHOAL_ERR_TIMEOUT);
+    snprintf(place, sizeof place, "stage %d, step 0", slow_one);
+    if (!strstr(err.message, c.list[slow_one].address) || !strstr(err.message, place))
+        fail_msg("%s", err.message);
+    f.n = 1;
+    f.chunk = 0;
+    if (sh_engine_feed(e, &f, &token, &err)) fail_msg("%s", err.message);
+    sh_engine_destroy(e);
+    sh_host_close(h);
+    cluster_close(&c);
+    sh_device_close(slow.device);
+    sh_device_close(inner);
+}
+
+static void workers__a_step_over_its_time(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4; i++)
+        check_slow(i % 2, i / 2);
+}
+
 /* ---- many epochs, and ends ------------------------------------------------------------------*/
 
 static void workers__begin_anew(void **state)
@@ -348,6 +409,7 @@ int main(void)
         cmocka_unit_test(workers__tokens_are_sampled_at_the_end),
         cmocka_unit_test(workers__frames_of_a_token),
         cmocka_unit_test(workers__a_token_allocates_nothing),
+        cmocka_unit_test(workers__a_step_over_its_time),
         cmocka_unit_test(workers__begin_anew),
     };
 
