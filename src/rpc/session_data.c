@@ -6,8 +6,8 @@
  *
  * PUT has no answer of its own: its failure is kept, and told with the answer to PUT_END.
  *
- * One lock guards it all, over copying and hashing a piece, too (half a millisecond): a connection
- * of the session sends at a time, and who else asks can wait that long.
+ * The lock is held over copying and hashing a piece, too (half a millisecond): a connection of the
+ * session sends at a time, and who else asks can wait that long.  Files are searched without it.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -18,7 +18,7 @@
 #include "rpc/server_priv.h"
 #include "tensor/graph.h"
 
-#define HELD_MAX 65536 // weights of a session
+#define HELD_MAX 16384 // weights of a session, as of a STAGE_PUT
 /* Files are hashed at 200 MB/s after 20 s at the latest, or it is not worth waiting for. */
 #define HASHED_PER_MS 200000u
 #define WAIT_MS 20000u
@@ -32,7 +32,7 @@ struct held {
     char *name;
     enum shoal_status failed; /* a PUT since the last PUT_END, and why: */
     char *why;
-    bool told; /* in the MISSING that is being made */
+    uint64_t told; /* in which MISSING it was last */
 };
 
 struct sh_session_weights {
@@ -42,7 +42,8 @@ struct sh_session_weights {
     struct sh_mutex lock; /* everything below */
     struct held **held;   /* sorted by hash */
     size_t n, cap;
-    uint64_t bytes; /* of those that are no files */
+    uint64_t bytes;   /* of those that are no files */
+    uint64_t n_asked; /* MISSINGs that were begun */
 };
 
 /* ---- the list -------------------------------------------------------------------------------*/
@@ -195,59 +196,89 @@ struct refusal { /* of memory */
     uint64_t need, free;
 };
 
-/* Under the lock: give a record its blob, or a better one than the half that it has. */
-static enum shoal_status take_blob(struct sh_session_weights *w, struct held *h,
-                                   struct refusal *refusal, struct shoal_error *err)
+/* Under the lock: does the entry fit what is held of it?  *h: its record, NULL if there is none. */
+static enum shoal_status look_up(const struct sh_session_weights *w,
+                                 const struct sh_rpc_weight *entry, struct held **h,
+                                 struct shoal_error *err)
 {
-    const bool counted = h->blob && !sh_blob_of_file(h->blob);
-    struct sh_blob *blob;
-    enum shoal_status st;
-
-    st = sh_blobs_want(w->blobs, w->kid, &h->sha256, h->bytes, &blob, err);
-    if (st) return st;
-    if (!sh_blob_of_file(blob) && !counted) {
-        if (h->bytes > w->bytes_max - w->bytes) {
-            *refusal = (struct refusal){.need = h->bytes, .free = w->bytes_max - w->bytes};
-            sh_blob_release(blob);
-            return sh_fail(err, SHOAL_ERR_NOMEM,
-                           "tensor %s needs %" PRIu64 " bytes, and of those set aside for weights "
-                           "%" PRIu64 " are left",
-                           h->name, h->bytes, refusal->free);
-        }
-        w->bytes += h->bytes;
-    } else if (sh_blob_of_file(blob) && counted) {
-        w->bytes -= h->bytes;
+    *h = find(w, entry->sha256);
+    if (*h && (*h)->bytes != entry->bytes) {
+        return sh_fail(err, SHOAL_ERR_FORMAT,
+                       "tensor %.*s has the hash of %s, but %" PRIu64 " bytes, not %" PRIu64,
+                       (int)entry->name.n, entry->name.ptr, (*h)->name, entry->bytes, (*h)->bytes);
     }
-    sh_blob_release(h->blob);
-    h->blob = blob;
+    if (!*h && w->n == HELD_MAX) {
+        return sh_fail(err, SHOAL_ERR_LIMIT, "a session has more than %d weights", HELD_MAX);
+    }
     return SHOAL_OK;
 }
 
-/* Under the lock. */
-static enum shoal_status hold(struct sh_session_weights *w, const struct sh_rpc_weight *entry,
-                              struct held **out, struct refusal *refusal, struct shoal_error *err)
+/* Under the lock: the record has this blob now; what it had is in *blob. */
+static enum shoal_status exchange(struct sh_session_weights *w, struct held *h,
+                                  struct sh_blob **blob, struct refusal *refusal,
+                                  struct shoal_error *err)
 {
-    struct held *h = find(w, entry->sha256);
-    const bool fresh = !h;
-    enum shoal_status st;
+    const bool counted = h->blob && !sh_blob_of_file(h->blob);
+    const bool counts = !sh_blob_of_file(*blob);
+    struct sh_blob *old = h->blob;
 
-    *out = NULL;
-    if (h && h->bytes != entry->bytes) {
-        return sh_fail(err, SHOAL_ERR_FORMAT,
-                       "tensor %.*s has the hash of %s, but %" PRIu64 " bytes, not %" PRIu64,
-                       (int)entry->name.n, entry->name.ptr, h->name, entry->bytes, h->bytes);
+    if (counts && !counted && h->bytes > w->bytes_max - w->bytes) {
+        *refusal = (struct refusal){.need = h->bytes, .free = w->bytes_max - w->bytes};
+        return sh_fail(err, SHOAL_ERR_NOMEM,
+                       "tensor %s needs %" PRIu64 " bytes, and of those set aside for weights "
+                       "%" PRIu64 " are left",
+                       h->name, h->bytes, refusal->free);
     }
-    if (!h && w->n == HELD_MAX) {
-        return sh_fail(err, SHOAL_ERR_LIMIT, "a session has more than %d weights", HELD_MAX);
-    }
-    if (!h) h = add(w, entry);
+    if (counts && !counted) w->bytes += h->bytes;
+    if (!counts && counted) w->bytes -= h->bytes;
+    h->blob = *blob;
+    *blob = old;
+    return SHOAL_OK;
+}
+
+/* Under the lock, which was given up since the entry was looked up. */
+static enum shoal_status take_blob(struct sh_session_weights *w, const struct sh_rpc_weight *entry,
+                                   struct sh_blob **blob, struct held **out,
+                                   struct refusal *refusal, struct shoal_error *err)
+{
+    struct held *h;
+    enum shoal_status st = look_up(w, entry, &h, err);
+    const bool fresh = !h;
+
+    if (st) return st;
+    if (fresh) h = add(w, entry);
     if (!h) {
         return sh_fail(err, SHOAL_ERR_NOMEM, "no memory for the record of tensor %.*s",
                        (int)entry->name.n, entry->name.ptr);
     }
-    st = h->blob && sh_blob_whole(h->blob) ? SHOAL_OK : take_blob(w, h, refusal, err);
+    if (fresh || !sh_blob_whole(h->blob)) st = exchange(w, h, blob, refusal, err);
     if (st && fresh) drop(w, h);
     if (!st) *out = h;
+    return st;
+}
+
+/* A record with a blob stays until the session ends.  One without a whole blob gets a better one,
+ * where there is one by now. */
+static enum shoal_status hold(struct sh_session_weights *w, const struct sh_rpc_weight *entry,
+                              struct held **out, struct refusal *refusal, struct shoal_error *err)
+{
+    struct sh_sha256 sha256;
+    struct sh_blob *blob;
+    bool whole;
+    enum shoal_status st;
+
+    sh_mutex_lock(&w->lock);
+    st = look_up(w, entry, out, err);
+    whole = !st && *out && sh_blob_whole((*out)->blob);
+    sh_mutex_unlock(&w->lock);
+    if (st || whole) return st;
+    memcpy(sha256.bytes, entry->sha256, sizeof sha256.bytes);
+    st = sh_blobs_want(w->blobs, w->kid, &sha256, entry->bytes, &blob, err);
+    if (st) return st;
+    sh_mutex_lock(&w->lock);
+    st = take_blob(w, entry, &blob, out, refusal, err);
+    sh_mutex_unlock(&w->lock);
+    sh_blob_release(blob);
     return st;
 }
 
@@ -260,12 +291,12 @@ enum shoal_status sh_session_weights_want(struct sh_session_weights *w,
     enum shoal_status st = check_entry(entry, err);
 
     *out = NULL;
+    if (!st) st = hold(w, entry, &h, &refusal, err);
     if (st) return st;
     sh_mutex_lock(&w->lock);
-    st = hold(w, entry, &h, &refusal, err);
-    if (!st) *out = h->blob;
+    *out = h->blob;
     sh_mutex_unlock(&w->lock);
-    return st;
+    return SHOAL_OK;
 }
 
 /* ---- messages -------------------------------------------------------------------------------*/
@@ -282,23 +313,27 @@ static enum shoal_status list_missing(struct sh_session_weights *w, const struct
                                       bool any_file, struct missing *out, struct shoal_error *err)
 {
     enum shoal_status st = SHOAL_OK;
+    uint64_t number;
 
-    out->n = 0;
     sh_mutex_lock(&w->lock);
-    for (size_t i = 0; i < w->n; i++)
-        w->held[i]->told = false;
-    for (uint32_t i = 0; i < m->n_weights && !st; i++) {
-        struct held *h;
-        struct sh_rpc_miss *miss = &out->misses[out->n];
-        st = hold(w, &m->weights[i], &h, &out->refusal, err);
-        if (st || h->told) continue;
-        if (sh_blob_whole(h->blob) && (any_file || !sh_blob_of_file(h->blob))) continue;
-        h->told = true;
-        miss->held = sh_blob_whole(h->blob) ? 0 : sh_blob_held(h->blob);
-        memcpy(miss->sha256, h->sha256.bytes, SH_SHA256_BYTES);
-        out->n++;
-    }
+    number = ++w->n_asked;
     sh_mutex_unlock(&w->lock);
+    out->n = 0;
+    for (uint32_t i = 0; i < m->n_weights && !st; i++) {
+        struct sh_rpc_miss *miss = &out->misses[out->n];
+        struct held *h;
+        st = hold(w, &m->weights[i], &h, &out->refusal, err);
+        if (st) break;
+        sh_mutex_lock(&w->lock);
+        if (h->told != number &&
+            !(sh_blob_whole(h->blob) && (any_file || !sh_blob_of_file(h->blob)))) {
+            h->told = number;
+            miss->held = sh_blob_whole(h->blob) ? 0 : sh_blob_held(h->blob);
+            memcpy(miss->sha256, h->sha256.bytes, SH_SHA256_BYTES);
+            out->n++;
+        }
+        sh_mutex_unlock(&w->lock);
+    }
     return st;
 }
 
@@ -315,7 +350,7 @@ static bool may_be_found(struct sh_session_weights *w, const struct sh_rpc_want 
         bool missing;
         sh_mutex_lock(&w->lock);
         h = find(w, e->sha256);
-        missing = h && h->told;
+        missing = h && !sh_blob_whole(h->blob);
         sh_mutex_unlock(&w->lock);
         if (missing) found = sh_blobs_hurry(w->blobs, name, e->bytes, waiting);
     }

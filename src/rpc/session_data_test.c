@@ -15,6 +15,7 @@ struct client {
     struct sh_sha256 sha256;
     float *data;
     enum shoal_status ended; /* how the connection did, once the reader was joined */
+    enum shoal_status sent;
 };
 
 static enum shoal_status on_message(void *self, struct sh_rpc_conn *c,
@@ -46,30 +47,45 @@ static enum shoal_status ask(struct client *k, enum sh_rpc_type type, const void
     return sh_rpc_conn_ask(k->c, &a, err);
 }
 
-/* A client with a session for `bytes` of weights and a DATA connection of its own. */
-static void begin_with(struct client *k, uint64_t bytes, struct sh_folder *folder)
+/* A DATA connection to the first session of a worker. */
+static void attach(struct client *k, const struct mini *m)
 {
     const struct sh_rpc_conn_options opt = {.features = SH_RPC_FEATURES_ALL,
                                             .purpose = SH_RPC_FOR_DATA};
     const struct sh_tcp_options tcp = {.user_timeout_ms = 0};
-    struct sh_rpc_attach attach = {.session = 1};
+    struct sh_rpc_attach msg = {.session = 1};
     struct shoal_error err = SHOAL_ERROR_INIT;
     struct sh_rpc_attached attached;
     struct sh_stream *stream;
     struct sh_endpoint ep;
 
-    memset(k, 0, sizeof *k);
     k->data = rig_numbers(N, 7);
     assert_int_equal(sh_sha256_of(&k->sha256, k->data, BYTES, NULL), SHOAL_OK);
-    mini_begin(&k->m, folder, "", 0);
-    k->r = mini_host(&k->m, 0, bytes);
-    if (sh_endpoint_parse(&ep, sh_listener_text(k->m.listener), -1, &err) ||
+    if (sh_endpoint_parse(&ep, sh_listener_text(m->listener), -1, &err) ||
         sh_tcp_connect(&stream, &ep, 60 * SH_SECOND, &tcp, &err) ||
         sh_rpc_conn_connect(&k->c, stream, &opt, &err) ||
         sh_thread_start(&k->reader, "client", read_all, k, &err))
         fail_msg("%s", err.message);
-    memset(attach.secret, 1, sizeof attach.secret);
-    if (ask(k, SH_RPC_MSG_ATTACH, &attach, &attached, &err)) fail_msg("%s", err.message);
+    memset(msg.secret, 1, sizeof msg.secret);
+    if (ask(k, SH_RPC_MSG_ATTACH, &msg, &attached, &err)) fail_msg("%s", err.message);
+}
+
+static void detach(struct client *k)
+{
+    sh_rpc_conn_cut(k->c);
+    sh_thread_join(&k->reader);
+    sh_rpc_conn_close(k->c, NULL);
+    sh_arena_release(&k->arena);
+    sh_free(k->data);
+}
+
+/* A client with a session for `bytes` of weights and a DATA connection of its own. */
+static void begin_with(struct client *k, uint64_t bytes, struct sh_folder *folder)
+{
+    memset(k, 0, sizeof *k);
+    mini_begin(&k->m, folder, "", 0);
+    k->r = mini_host(&k->m, 0, bytes);
+    attach(k, &k->m);
 }
 
 static void begin(struct client *k, uint64_t bytes)
@@ -79,13 +95,9 @@ static void begin(struct client *k, uint64_t bytes)
 
 static void end(struct client *k)
 {
-    sh_rpc_conn_cut(k->c);
-    sh_thread_join(&k->reader);
-    sh_rpc_conn_close(k->c, NULL);
+    detach(k);
     sh_remote_close(k->r);
     mini_end(&k->m);
-    sh_arena_release(&k->arena);
-    sh_free(k->data);
 }
 
 static struct sh_rpc_weight entry(const struct client *k)
@@ -289,6 +301,44 @@ static void session_data__pieces_that_do_not_fit(void **state)
     end(&k);
 }
 
+static void *send_it(void *arg)
+{
+    struct client *k = arg;
+    const struct sh_rpc_weight w = entry(k);
+    struct shoal_error err = SHOAL_ERROR_INIT;
+    struct sh_rpc_missing missing;
+
+    k->sent = want(k, &w, 1, &missing, &err);
+    if (!k->sent && missing.n_misses > 0) {
+        for (uint64_t at = missing.misses[0].held; at < BYTES; at += 100)
+            put(k, at, 100);
+        k->sent = put_end(k, &err);
+    }
+    return NULL;
+}
+
+/* Two connections of a session send the same at once: the bytes count once. */
+static void session_data__two_connections(void **state)
+{
+    struct shoal_error err = SHOAL_ERROR_INIT;
+    struct sh_thread threads[2] = {SH_THREAD_INIT, SH_THREAD_INIT};
+    struct client k, other;
+
+    (void)state;
+    begin(&k, BYTES);
+    memset(&other, 0, sizeof other);
+    attach(&other, &k.m);
+    assert_int_equal(sh_thread_start(&threads[0], "send", send_it, &k, &err), SHOAL_OK);
+    assert_int_equal(sh_thread_start(&threads[1], "send", send_it, &other, &err), SHOAL_OK);
+    sh_thread_join(&threads[0]);
+    sh_thread_join(&threads[1]);
+    assert_int_equal(k.sent, SHOAL_OK);
+    assert_int_equal(other.sent, SHOAL_OK);
+    assert_int_equal(sh_session_weights_bytes(k.m.weights[0]), BYTES);
+    detach(&other);
+    end(&k);
+}
+
 static void session_data__weights_that_nobody_wants(void **state)
 {
     struct shoal_error err = SHOAL_ERROR_INIT;
@@ -330,6 +380,7 @@ int main(void)
         cmocka_unit_test(session_data__for_stages),
         cmocka_unit_test(session_data__files_instead_of_halves),
         cmocka_unit_test(session_data__pieces_that_do_not_fit),
+        cmocka_unit_test(session_data__two_connections),
         cmocka_unit_test(session_data__weights_that_nobody_wants),
         cmocka_unit_test(session_data__memory_comes_back),
     };
