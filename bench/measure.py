@@ -3,11 +3,15 @@
 A unit is a dictionary (what compare asks for), and so is its result, so that both can go through a
 pipe: units on the emulated network run in a process of their own within it.  There the client is on
 host h1 and the workers are on h2, h3 ...
+
+How shoal reaches its workers is the unit's `way`: "rpc" (llama.cpp's protocol), "plain" (its own) or
+"tls"; with `files` workers have the model themselves.
 """
 import json
 import os
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -105,17 +109,44 @@ class Workers:
         self.unit = unit
         self.processes = []
         self.addresses = []
+        self.keys = None
 
     def start_shoal(self, prefix, address):
         u = self.unit
-        p = subprocess.Popen(prefix + [u['shoal'], 'worker', '--listen', address + ':0', '--threads',
-                                       str(u['threads']), '--insecure', '--log-level', 'error'],
-                             stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+        argv = [u['shoal'], 'worker', '--listen', address + ':0', '--threads', str(u['threads']),
+                '--log-level', 'error']
+        if u.get('way') == 'tls':
+            self.keys = self.keys or tempfile.TemporaryDirectory(prefix='shoal-bench.')
+            argv += ['--keys', os.path.join(self.keys.name, 'keys'), '--pair', 'bench']
+        else:
+            argv += ['--insecure']
+        if u.get('files'):
+            argv += ['--models', os.path.dirname(u['model'])]
+        p = subprocess.Popen(prefix + argv, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
         self.processes.append(p)
-        words = p.stdout.readline().split()
-        if not words:
+        lines = [p.stdout.readline(), p.stdout.readline()]
+        words = ' '.join(lines).split()
+        if '--workers' not in words:
             raise Failure('a worker of shoal does not start')
-        self.addresses.append(words[-1])
+        self.addresses.append(words[words.index('--workers') + 1])
+        if '--key' in words:
+            run([u['shoal'], 'key', 'add', self.addresses[-1], words[words.index('--key') + 1]],
+                self.client_env())
+
+    def client_env(self):
+        """Of a client: keys that it keeps are gone with the workers."""
+        env = dict(os.environ)
+        if self.keys:
+            env['XDG_CONFIG_HOME'] = self.keys.name
+        return env
+
+    def where(self):
+        """What tells a client of shoal to use them."""
+        if not self.addresses:
+            return ['-t', str(self.unit['threads'])]
+        if self.unit.get('way', 'rpc') == 'rpc':
+            return ['--rpc', ','.join(self.addresses)]
+        return ['--workers', ','.join(self.addresses)] + ([] if self.keys else ['--insecure'])
 
     def start_stock(self, prefix, address, on_link):
         u = self.unit
@@ -155,6 +186,8 @@ class Workers:
                 p.wait()
             if p.stdout:
                 p.stdout.close()
+        if self.keys:
+            self.keys.cleanup()
 
     def pids(self):
         return [p.pid for p in self.processes]
@@ -172,9 +205,14 @@ def run(argv, env):
     return p.stdout
 
 
-def shoal_argv(u, addresses):
-    where = ['--rpc', ','.join(addresses)] if addresses else ['-t', str(u['threads'])]
-    return [u['shoal'], 'run', '-m', u['model'], '-c', str(u['ctx']), '--temp', '0', '--no-perf'] + where
+def shoal_argv(u, workers):
+    return [u['shoal'], 'run', '-m', u['model'], '-c', str(u['ctx']), '--temp', '0', '--no-perf'] + workers.where()
+
+
+def shoal_bench(u, workers, arguments):
+    """`shoal bench` over these workers: its JSON."""
+    return json.loads(run([u['shoal'], 'bench', '-m', u['model'], '--json'] + workers.where() + arguments,
+                          workers.client_env()))
 
 
 def stock_argv(u, addresses, program, fa):
@@ -183,11 +221,11 @@ def stock_argv(u, addresses, program, fa):
             '-fa', fa] + where
 
 
-def shoal_speed(u, addresses):
-    argv = shoal_argv(u, addresses) + ['--json']
-    long = json.loads(run(argv + ['--prompt-ids', prompt_ids(u['prefill'], u['n_vocab']), '-n', '1'],
-                          None))
-    text = json.loads(run(argv + ['-p', u['story'], '-n', str(u['decode'])], None))
+def shoal_speed(u, workers):
+    argv = shoal_argv(u, workers) + ['--json']
+    env = workers.client_env()
+    long = json.loads(run(argv + ['--prompt-ids', prompt_ids(u['prefill'], u['n_vocab']), '-n', '1'], env))
+    text = json.loads(run(argv + ['-p', u['story'], '-n', str(u['decode'])], env))
     if text['timings']['predicted_n'] < u['decode']:
         raise Failure('the text ends after %d tokens; choose another model or a smaller --decode'
                       % text['timings']['predicted_n'])
@@ -195,9 +233,9 @@ def shoal_speed(u, addresses):
             'decode': text['timings']['predicted_per_second']}
 
 
-def stock_speed(u, addresses):
+def stock_speed(u, workers):
     """Its own benchmark, warmed up; the better of flash attention on and off, each for itself."""
-    argv = stock_argv(u, addresses, 'llama-bench', '0,1')
+    argv = stock_argv(u, workers.addresses, 'llama-bench', '0,1')
     rows = json.loads(run(argv + ['-p', str(u['prefill']), '-n', str(u['decode']), '-r', '1', '-o', 'json'],
                           environment(u)))
     out = {}
@@ -234,12 +272,12 @@ def completion_argv(u, addresses, fa, n):
         '-c', str(u['ctx']), '--temp', '0', '-no-cnv', '--no-display-prompt', '--no-warmup', '-n', str(n)]
 
 
-def start_times(u, addresses):
+def start_times(u, workers):
     if u['side'] == 'shoal':
-        return {'start': first_byte(shoal_argv(u, addresses) + ['--no-display-prompt', '-n',
-                                                               str(START_TOKENS), '-p', u['question']],
-                                    None)}
-    return {'start_fa%d' % fa: first_byte(completion_argv(u, addresses, 'on' if fa else 'off',
+        return {'start': first_byte(shoal_argv(u, workers) + ['--no-display-prompt', '-n',
+                                                             str(START_TOKENS), '-p', u['question']],
+                                    workers.client_env())}
+    return {'start_fa%d' % fa: first_byte(completion_argv(u, workers.addresses, 'on' if fa else 'off',
                                                           START_TOKENS) + ['-p', u['question']],
                                           environment(u)) for fa in (0, 1)}
 
@@ -247,11 +285,12 @@ def start_times(u, addresses):
 def memory_of(u, workers):
     """Peaks of the client and of each worker over a load and a text."""
     if u['side'] == 'shoal':
-        argv = shoal_argv(u, workers.addresses) + ['-p', u['story'], '-n', str(u['decode'])]
+        argv = shoal_argv(u, workers) + ['-p', u['story'], '-n', str(u['decode'])]
     else:
         argv = completion_argv(u, workers.addresses, 'on', u['decode']) + ['-p', u['story']]
     p = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                         stdin=subprocess.DEVNULL, env=environment(u))
+                         stdin=subprocess.DEVNULL,
+                         env=workers.client_env() if u['side'] == 'shoal' else environment(u))
     sampler = Sampler()
     sampler.start([p.pid] + workers.pids())
     code = p.wait(RUN_S)
@@ -266,10 +305,10 @@ def measure(unit):
     out = {}
     with Workers(unit) as workers:
         if 'start' in unit['what']:
-            out.update(start_times(unit, workers.addresses))
+            out.update(start_times(unit, workers))
         if 'speed' in unit['what']:
             speed = shoal_speed if unit['side'] == 'shoal' else stock_speed
-            out.update(speed(unit, workers.addresses))
+            out.update(speed(unit, workers))
         if 'memory' in unit['what']:
             out['memory'] = memory_of(unit, workers)
     return out

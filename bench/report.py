@@ -167,7 +167,8 @@ def short(info, found):
         parts = ['%.0f' % (f[k]['median'] * SCALE.get(figure, 1.0)) for k in ('ours', 'theirs') if f.get(k)]
         return '%s (%s)' % tuple(parts) if len(parts) == 2 else (parts or ['-'])[0]
 
-    names = list(dict.fromkeys(row for rows in found.values() for row in rows))
+    names = [row for row in dict.fromkeys(row for rows in found.values() for row in rows)
+             if '--rpc' not in row and 'files' not in row]
     lines = ['| in brackets: llama.cpp | ' + ' | '.join(TITLES[f] for f in SHORT) + ' |', '|---|---|---|---|']
     lines += ['| %s | %s |' % (row, ' | '.join(cell(f, row) for f in SHORT)) for row in names]
     lines += ['', '%s, a prompt of %d and a text of %d tokens, %d thread per process, on %d cores of %s; medians '
