@@ -33,8 +33,8 @@ same() { # DIRECT WHAT
 
 # ---- a link over TLS
 same True 'over a link'
-expect 0 run "${args[@]}" -n 2 -v --workers "$workers_of"
-err_has 'stage 0 goes to stage 1 at 10\.77\.0\.3:[0-9]+, [0-9]+ us there and back'
+expect 0 run "${args[@]}" -n 2 --stats --wire f16 --workers "$workers_of"
+err_has "hidden states go from worker $first straight to worker $address in f16: 10\.77\.0\.3:[0-9]+, round trip"
 
 # ---- the two do not reach each other
 "$lan" cut h2 h3
