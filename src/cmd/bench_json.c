@@ -80,10 +80,13 @@ static void put_text(json_t *row, const struct sh_bench_result *r, bool *ok)
 
 static json_t *test_of(const struct sh_bench_job *b, const struct sh_bench_result *r, bool *ok)
 {
-    json_t *row = json_object(), *compute = json_array(), *values = json_array();
+    json_t *row = json_object(), *compute = json_array(), *queue = json_array(),
+           *values = json_array();
 
-    for (int i = 0; i < sh_host_n_devices(b->host); i++)
+    for (int i = 0; i < sh_host_n_devices(b->host); i++) {
         push(compute, json_real(r->compute_ms[i]), ok);
+        push(queue, json_real(r->queue_ms[i]), ok);
+    }
     for (int i = 0; i < r->n; i++)
         push(values, json_real(r->values[i]), ok);
     put(row, "test", text_of(sh_bench_name_of(&r->test).text), ok);
@@ -96,6 +99,7 @@ static json_t *test_of(const struct sh_bench_job *b, const struct sh_bench_resul
     put(row, "values", values, ok);
     put(row, "took_ms", spread_of(&r->took_ms, ok), ok);
     put(row, "compute_ms", compute, ok);
+    put(row, "queue_ms", queue, ok);
     if (r->test.n_text) put_text(row, r, ok);
     if (r->has_bound) put(row, "bound_ms", spread_of(&r->bound_ms, ok), ok);
     if (r->has_bound) put(row, "of_bound", spread_of(&r->of_bound, ok), ok);

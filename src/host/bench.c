@@ -19,8 +19,8 @@ enum { WARM_UP = 64 }; /* tokens */
 
 struct track { /* of one test: what each repetition gave; [n] each */
     double *took, *bound, *share, *hops;
-    double *compute; /* [n_stages][n] */
-    double *gap;     /* between results, of all repetitions */
+    double *compute, *queue; /* [n_stages][n] */
+    double *gap;             /* between results, of all repetitions */
     size_t n_gaps, cap_gaps;
     int n, n_bounds;
 };
@@ -67,7 +67,7 @@ static bool compute_of(const struct bench *b, const struct sh_tap_note *n, int i
 }
 
 // The sums of all steps by stage, and the times of each.
-static bool read_notes(struct bench *b, double *sum, bool *complete)
+static bool read_notes(struct bench *b, double *sum, double *queue, bool *complete)
 {
     const int64_t n = sh_tap_count(b->tap);
     const size_t need = (size_t)(n * b->n_stages);
@@ -80,13 +80,18 @@ static bool read_notes(struct bench *b, double *sum, bool *complete)
         b->cap_time = need;
     }
     memset(sum, 0, (size_t)b->n_stages * sizeof *sum);
+    memset(queue, 0, (size_t)b->n_stages * sizeof *queue);
     for (int64_t j = 0; j < n; j++) {
         struct sh_tap_note note;
         sh_tap_note(b->tap, j, &note);
         for (int i = 0; i < b->n_stages; i++) {
             double *t = &b->time[j * b->n_stages + i];
             *t = 0;
-            if (!compute_of(b, &note, i, t)) *complete = false;
+            if (compute_of(b, &note, i, t)) {
+                queue[i] += note.timings[i].queue_us / 1e3;
+            } else {
+                *complete = false;
+            }
             sum[i] += *t;
         }
     }
@@ -122,22 +127,26 @@ static enum shoal_status note_run(struct bench *b, int k, int64_t took_ns, doubl
     struct track *t = &b->track[k];
     const int64_t n_steps = sh_tap_count(b->tap);
     const int r = t->n, n = b->o->n_repetitions;
-    double sum[SH_HOST_DEVICES_MAX];
+    double sum[SH_HOST_DEVICES_MAX], queue[SH_HOST_DEVICES_MAX];
     double bound = 0;
     bool complete;
 
-    if (!read_notes(b, sum, &complete) || !add_gaps(b, t)) return no_memory(err);
+    if (!read_notes(b, sum, queue, &complete) || !add_gaps(b, t)) return no_memory(err);
     t->took[r] = ms(took_ns) / (double)(test->n_text ? test->n_text : 1);
     t->hops[r] = hops_ms;
     if (test->n_text) {
-        for (int i = 0; i < b->n_stages && n_steps > 0; i++)
+        for (int i = 0; i < b->n_stages && n_steps > 0; i++) {
             sum[i] /= (double)n_steps;
+            queue[i] /= (double)n_steps;
+        }
         bound = sh_text_bound(sum, b->n_stages, hops_ms, test->n_groups, test->in_flight);
     } else {
         bound = sh_prompt_bound(b->time, n_steps, b->n_stages);
     }
-    for (int i = 0; i < b->n_stages; i++)
+    for (int i = 0; i < b->n_stages; i++) {
         t->compute[i * n + r] = sum[i];
+        t->queue[i * n + r] = queue[i];
+    }
     if (complete && hops_ms >= 0 && t->took[r] > 0) {
         t->bound[t->n_bounds] = bound;
         t->share[t->n_bounds++] = bound / t->took[r];
@@ -263,9 +272,10 @@ static enum shoal_status prepare_track(struct bench *b, int k, struct shoal_erro
     t->share = sh_calloc(n, sizeof *t->share);
     t->hops = sh_calloc(n, sizeof *t->hops);
     t->compute = sh_calloc(n * (size_t)b->n_stages, sizeof *t->compute);
+    t->queue = sh_calloc(n * (size_t)b->n_stages, sizeof *t->queue);
     b->out[k].values = sh_calloc(n, sizeof *b->out[k].values);
     b->out[k].test = b->o->tests[k];
-    return t->took && t->bound && t->share && t->hops && t->compute && b->out[k].values
+    return t->took && t->bound && t->share && t->hops && t->compute && t->queue && b->out[k].values
                ? SHOAL_OK
                : no_memory(err);
 }
@@ -322,9 +332,11 @@ static void sum_up(const struct bench *b, int k)
     r->has_bound = n > 0 && n_bounds == n;
     r->bound_ms = sh_spread_of(t->bound, n_bounds);
     r->of_bound = sh_spread_of(t->share, n_bounds);
-    for (int i = 0; i < b->n_stages; i++)
-        r->compute_ms[i] =
-            sh_spread_of(t->compute + (size_t)i * (size_t)b->o->n_repetitions, n).median;
+    for (int i = 0; i < b->n_stages; i++) {
+        const size_t at = (size_t)i * (size_t)b->o->n_repetitions;
+        r->compute_ms[i] = sh_spread_of(t->compute + at, n).median;
+        r->queue_ms[i] = sh_spread_of(t->queue + at, n).median;
+    }
     if (t->n_gaps == 0) return;
     qsort(t->gap, t->n_gaps, sizeof *t->gap, ascending);
     r->p50_ms = sh_quantile(t->gap, t->n_gaps, 0.5);
@@ -341,6 +353,7 @@ static void release(struct bench *b)
         sh_free(t->share);
         sh_free(t->hops);
         sh_free(t->compute);
+        sh_free(t->queue);
         sh_free(t->gap);
     }
     sh_engine_destroy(b->engine);

@@ -36,6 +36,7 @@ struct sh_bench_result {
     struct sh_spread of_bound;              /* the bound over what it took */
     double hops_ms;                         /* of a text: of one pass, median; in the bound */
     double compute_ms[SH_HOST_DEVICES_MAX]; /* per stage, medians: of a step, or of the prompt */
+    double queue_ms[SH_HOST_DEVICES_MAX];   /* the same: rows were there, computing had not begun */
     double p50_ms, p99_ms, max_ms;          /* of texts: between one token and the next */
     double *values;                         /* [n] tokens a second, as they came; owned */
 };
