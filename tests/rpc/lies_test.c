@@ -397,6 +397,81 @@ static void lies__about_what_was_acknowledged(void **state)
     finish(c);
 }
 
+/* What is not out yet cannot be acknowledged. */
+static void lies__about_what_is_to_come(void **state)
+{
+    struct worker_test *t = *state;
+    struct client *c = worker_client(&t->w, "");
+    struct step_make *s = sh_malloc(sizeof *s);
+    struct sh_rpc_handle stage;
+    const int32_t id = 1;
+
+    assert_non_null(s);
+    client_model(c, &t->m, 1, &stage);
+    c->ack = UINT64_MAX;
+    faults_close_gate(&t->w.faults, WRAP_SUBMIT);
+    for (int i = 0; i < SLOTS; i++) {
+        step_make(s, &id, 1, i, SH_WANT_TOKEN, 1);
+        client_step(c, s, &stage, 1);
+    }
+    faults_await_gate(&t->w.faults, WRAP_SUBMIT);
+    sh_rpc_conn_set_ack(c->c, UINT64_MAX);
+    faults_open_gate(&t->w.faults, WRAP_SUBMIT);
+    for (int i = 0; i < SLOTS; i++)
+        assert_int_equal(client_event(c, i)->number, i);
+    sh_free(s);
+    finish(c);
+}
+
+/* Rows of an epoch that is over are dropped; rows that are here already, too. */
+static void lies__in_rows_that_come_again(void **state)
+{
+    enum { N = 4 };
+    struct worker_test *t = *state;
+    struct client *c = worker_client(&t->w, "");
+    struct step_make *s = sh_malloc(sizeof *s);
+    const int32_t ids[N] = {-1, -2, -3, -4};
+    float rows[N][ROW_BYTES / 4], junk[N][ROW_BYTES / 4];
+    struct sh_rpc_hidden m = {.n_rows = N, .data = {(const uint8_t *)rows, sizeof rows}};
+    struct sh_rpc_handle stage;
+    int32_t token = -1;
+
+    assert_non_null(s);
+    for (int i = 0; i < N * ROW_BYTES / 4; i++) {
+        (&rows[0][0])[i] = (float)(i % 17) * 0.25f - 2;
+        (&junk[0][0])[i] = (float)(i % 5) * 3;
+    }
+    client_model(c, &t->m, 1, &stage);
+    m.stage = stage;
+    for (int round = 0; round < 2; round++) {
+        const int event = c->n_events;
+        step_make(s, ids, N, 0, SH_WANT_TOKEN, 1);
+        s->m.n_embd = N;
+        client_step(c, s, &stage, 1);
+        m.epoch = c->epoch;
+        if (round == 1) {
+            struct sh_rpc_hidden other = m;
+            other.data.ptr = (const uint8_t *)junk;
+            other.epoch--; // over
+            client_send(c, SH_RPC_MSG_HIDDEN, &other);
+            other = m;
+            other.n_rows = 2; // a part, twice, then all
+            other.data.n = 2 * ROW_BYTES;
+            client_send(c, SH_RPC_MSG_HIDDEN, &other);
+            other.data.ptr = (const uint8_t *)junk;
+            client_send(c, SH_RPC_MSG_HIDDEN, &other);
+        }
+        client_send(c, SH_RPC_MSG_HIDDEN, &m);
+        client_send(c, SH_RPC_MSG_HIDDEN, &m);
+        assert_int_equal(client_event(c, event)->status, SHOAL_OK);
+        if (round == 0) token = client_event(c, event)->tokens[N - 1];
+        assert_int_equal(client_event(c, event)->tokens[N - 1], token);
+        reset(c);
+    }
+    sh_free(s);
+    finish(c);
+}
+
 /* ---- sessions -------------------------------------------------------------------------------*/
 
 static enum shoal_status open_claims(struct client *c, const struct sh_rpc_claim *claims,
@@ -747,6 +822,8 @@ int main(void)
         TEST(lies__in_ids_fail_the_step),
         TEST(lies__in_the_order_of_steps),
         TEST(lies__about_what_was_acknowledged),
+        TEST(lies__about_what_is_to_come),
+        TEST(lies__in_rows_that_come_again),
         TEST(lies__in_open),
         TEST(lies__in_a_thousand_opens),
         TEST(lies__in_requests),
