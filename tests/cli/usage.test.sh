@@ -35,7 +35,7 @@ usage() {
 }
 usage 'which command'
 usage rnu 'no command "rnu"; did you mean run'
-usage serve 'no command "serve"; there are: run, worker, status, key, inspect, version'
+usage serve 'no command "serve"; there are: run, worker, status, key, bench, inspect, version'
 usage run 'run: which model'
 usage run -m x 'which prompt'
 usage run -m x -p a --tmp 1 'no option --tmp; did you mean --temp'
