@@ -133,6 +133,8 @@ static enum shoal_status dial_once(struct sh_rpc_link *k, const char *address, i
         st = d.st;
         if (err) *err = d.err;
     }
+    // At first the next address may be another machine's.
+    if (sh_link_is_final(st) && (d.up || k->n_ups > 0)) sh_link_ended(k);
     sh_link_detach(k);
     sh_rpc_conn_close(d.c, NULL);
     return st;

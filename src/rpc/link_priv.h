@@ -74,6 +74,12 @@ SHOAL_NODISCARD enum shoal_status sh_link_message(struct sh_rpc_link *k, struct 
                                                   struct shoal_error *err);
 /* The other end has closed the link, or cannot be talked to: no second connection. */
 void sh_link_ended(struct sh_rpc_link *k);
+/* Does the end of a connection say that no second one is let in?  Nonsense on either side, or a
+ * link that is not expected (any more). */
+static inline bool sh_link_is_final(enum shoal_status st)
+{
+    return st == SHOAL_ERR_FORMAT || st == SHOAL_ERR_NOT_FOUND;
+}
 /* The connection is over: nobody uses it any more. */
 void sh_link_detach(struct sh_rpc_link *k);
 /* For good; the owner hears of it unless the link is being closed. */

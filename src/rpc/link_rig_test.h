@@ -145,6 +145,7 @@ static inline struct sh_rpc_link_options link_options(struct owner *o, bool writ
         .writes = writes,
         .features = SH_RPC_FEATURES_ALL,
         .silence_ns = PATIENCE_NS,
+        .redial_ns = PATIENCE_NS, // a slow machine does not give up
         .events = {owner_rows, owner_wants, owner_up, owner_acked, owner_down, o}};
 
     memset(opt.token, token, sizeof opt.token);
@@ -259,7 +260,8 @@ static inline enum shoal_status pair_dial(struct pair *p, const struct sh_rpc_li
 }
 
 /* The writer's end dials the reader's, or the other way round; up at both. */
-static inline void pair_open(struct pair *p, bool writer_dials, const struct sh_key *key)
+static inline void pair_open_for(struct pair *p, bool writer_dials, const struct sh_key *key,
+                                 int64_t redial_ns)
 {
     struct sh_rpc_link_options w, r;
     struct shoal_error err;
@@ -271,11 +273,17 @@ static inline void pair_open(struct pair *p, bool writer_dials, const struct sh_
     w = link_options(&p->writer, true, 0x55);
     r = link_options(&p->reader, false, 0x55);
     w.key = r.key = key;
+    w.redial_ns = r.redial_ns = redial_ns;
     must(sh_rpc_link_expect(p->rig.links, writer_dials ? &p->to : &p->from, writer_dials ? &r : &w,
                             &err),
          &err);
     must(pair_dial(p, writer_dials ? &w : &r, writer_dials ? &p->from : &p->to, &err), &err);
     owner_waits(&p->writer, &p->writer.n_ups, 1, "times up");
+}
+
+static inline void pair_open(struct pair *p, bool writer_dials, const struct sh_key *key)
+{
+    pair_open_for(p, writer_dials, key, PATIENCE_NS);
 }
 
 static inline void pair_close(struct pair *p)

@@ -148,7 +148,7 @@ static enum shoal_status claim(struct arrival *a, const uint8_t token[16], struc
     sh_mutex_unlock(&a->links->lock);
     if (a->k) return SHOAL_OK;
     if (in_use) return sh_fail(err, SHOAL_ERR_STATE, "rpc: the link has a connection");
-    return sh_fail(err, SHOAL_ERR_PEER, "rpc: no such link is expected");
+    return sh_fail(err, SHOAL_ERR_NOT_FOUND, "rpc: no such link is expected");
 }
 
 static enum shoal_status take_hello(struct arrival *a, uint32_t request,
@@ -227,6 +227,7 @@ enum shoal_status sh_rpc_links_serve(struct sh_rpc_links *l, struct sh_rpc_conn 
 
     if (err && st) *err = why;
     if (!a.k) return st;
+    if (sh_link_is_final(st)) sh_link_ended(a.k);
     sh_link_detach(a.k);
     sh_rpc_conn_cut(c);
     if (!comes_again(a.k)) sh_link_down(a.k, st, &why);

@@ -126,7 +126,7 @@ static void link__is_down_where_nobody_answers(void **state)
     struct pair p;
 
     (void)state;
-    pair_open(&p, true, NULL);
+    pair_open_for(&p, true, NULL, SH_SECOND);
     rig_shut(&p.rig);
     sh_rpc_link_break(p.from);
     owner_waits(&p.writer, &p.writer.n_downs, 1, "times down");

@@ -36,6 +36,7 @@ struct sh_rpc_server_options {
     int64_t greeting_ns;     /* 0: 5 s */
     int64_t silence_ns;      /* 0: 10 s */
     int64_t link_silence_ns; /* of links that this worker dials; 0: 1 s */
+    int64_t link_redial_ns;  /* how long a broken link is dialled again; 0: 1 s */
     int64_t step_ns;         /* most computing of one step; 0: 120 s */
     int64_t drain_ns;        /* time for steps under way after stop; 0: 5 s */
     int log_lines_max;       /* per second; 0: 10 */

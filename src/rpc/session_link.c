@@ -45,7 +45,7 @@ struct job {
     struct sh_rpc_conn *conn; /* to answer on; NULL: it is gone */
     uint32_t request;
     enum sh_rpc_type type;
-    struct place *place;
+    struct place *place; /* NULL: it has answered */
     atomic_bool stop;
     /* LINK_OPEN */
     struct sh_rpc_link_options opt;
@@ -209,10 +209,11 @@ static void close_place(struct place *p)
 
 /* ---- jobs ------------------------------------------------------------------------------------*/
 
-/* Under the lock: on the connection that asked, if it is still there. */
+/* On the connection that asked, if it is still there.  Who has the answer may close the link. */
 static void answer(struct job *j, enum sh_rpc_type type, const void *msg)
 {
     sh_mutex_lock(&j->all->lock);
+    j->place = NULL;
     if (j->conn) (void)!sh_rpc_conn_send(j->conn, type, j->request, msg, NULL); // run() says why
     sh_mutex_unlock(&j->all->lock);
 }
@@ -220,6 +221,7 @@ static void answer(struct job *j, enum sh_rpc_type type, const void *msg)
 static void refuse_later(struct job *j, enum shoal_status st, const struct shoal_error *why)
 {
     sh_mutex_lock(&j->all->lock);
+    j->place = NULL;
     if (j->conn) sh_rpc_conn_refuse(j->conn, j->request, st, why, 0, 0);
     sh_mutex_unlock(&j->all->lock);
 }
@@ -364,6 +366,7 @@ static struct sh_rpc_link_options options(const struct sh_session *s, struct pla
                                       .features = server->opt.features ? server->opt.features
                                                                        : SH_RPC_FEATURES_ALL,
                                       .silence_ns = server->opt.link_silence_ns,
+                                      .redial_ns = server->opt.link_redial_ns,
                                       .queue_max = s->queue_max,
                                       .events = {on_rows, on_wants, on_up, on_acked, on_down, p}};
 
@@ -622,9 +625,10 @@ static void end_jobs(struct sh_session_links *l, const struct sh_hosted *h)
         struct job *j = &l->job[i];
         bool mine;
         sh_mutex_lock(&l->lock);
-        mine = j->used && !j->done && (!h || j->place->hosted == h || !j->place->hosted);
+        mine =
+            j->used && !j->done && (!h || !j->place || !j->place->hosted || j->place->hosted == h);
         if (mine) atomic_store(&j->stop, true);
-        if (mine && j->place->link && j->type == SH_RPC_MSG_LINK_PROBE)
+        if (mine && j->place && j->place->link && j->type == SH_RPC_MSG_LINK_PROBE)
             sh_rpc_link_break(j->place->link); // it is closed anyway
         sh_mutex_unlock(&l->lock);
         if (mine || !h) sh_thread_join(&j->thread);

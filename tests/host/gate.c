@@ -217,13 +217,14 @@ static int addresses(void *self, char out[][SH_ADDRESS_TEXT_MAX], int n)
 
 /* ---- the worker ------------------------------------------------------------------------------*/
 
-void gate_open(struct gate *g, uint64_t features)
+void gate_open(struct gate *g, uint64_t features, int64_t redial_ns)
 {
     const struct sh_cpu_options cpu = {.n_threads = 1, .memory_max = MEMORY};
     struct sh_rpc_server_options o = {.n_devices = 1,
                                       .features = features,
                                       .silence_ns = PATIENCE * SH_SECOND,
                                       .link_silence_ns = PATIENCE * SH_SECOND,
+                                      .link_redial_ns = redial_ns,
                                       .addresses = addresses,
                                       .self = g};
     struct shoal_error err = SHOAL_ERROR_INIT;

@@ -49,8 +49,8 @@ struct gate {
     int n_hidden, n_cuts;  /* on links */
 };
 
-/* `features` 0: all. */
-void gate_open(struct gate *g, uint64_t features);
+/* `features` 0: all.  `redial_ns`: how long broken links are dialled again; 0: as ever. */
+void gate_open(struct gate *g, uint64_t features, int64_t redial_ns);
 void gate_close(struct gate *g); /* the worker has nothing left, or soon */
 
 /* Frames of this kind, over all connections of the purpose, into the worker and out of it. */
