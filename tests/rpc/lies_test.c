@@ -460,6 +460,9 @@ static void lies__in_rows_that_come_again(void **state)
             client_send(c, SH_RPC_MSG_HIDDEN, &other);
             other.data.ptr = (const uint8_t *)junk;
             client_send(c, SH_RPC_MSG_HIDDEN, &other);
+            other.n_rows = 1;
+            other.data.n = ROW_BYTES;
+            client_send(c, SH_RPC_MSG_HIDDEN, &other);
         }
         client_send(c, SH_RPC_MSG_HIDDEN, &m);
         client_send(c, SH_RPC_MSG_HIDDEN, &m);
