@@ -100,8 +100,9 @@ broken "$address ended the connection without a greeting.*shoal key add $address
 expect 0 key make another
 other=$(grep -Eo 'SHOAL1-[A-Z2-7-]*' "$SHOAL_TMP/out" | head -n 1)
 broken "$address.*does not accept this key" --workers "$address" --key "$other"
-tiny -n 8 --json --workers "$address" --key "$key"
+tiny -n 8 --json --workers "$address" --key "$key" --logits-out "$SHOAL_TMP/split.f32"
 equal "$(json 'd["ids"]')" "$want" 'ids over TLS'
+cmp "$SHOAL_TMP/alone.f32" "$SHOAL_TMP/split.f32" || fail 'logits over TLS'
 equal "$(json 'd["plan"][0]["encrypted"]')" True 'TLS'
 tiny -n 8 --json --workers "$address" # it was kept
 equal "$(json 'd["plan"][0]["encrypted"]')" True 'TLS with a key that is kept'

@@ -46,6 +46,87 @@ static void workers__every_split_gives_the_same_bits(void **state)
     cluster_close(&c);
 }
 
+/* The pipeline driven by hand: `rows` per step, `flight` steps under way. */
+static void submit_rows(struct sh_pipeline *p, const int32_t *ids, int32_t pos, int32_t n,
+                        uint64_t number)
+{
+    const struct sh_step_seq seq = {.n_rows = n, .state_read = -1, .state_write = -1};
+    struct shoal_error err = SHOAL_ERROR_INIT;
+    struct sh_prelude map[8];
+    struct sh_row rows[64];
+    struct sh_step step = {
+        .number = number, .prelude = map, .rows = rows, .n_rows = n, .seqs = &seq, .n_seqs = 1};
+
+    for (int32_t i = 0; i < n; i++) {
+        rows[i] = (struct sh_row){
+            .token = ids[pos + i], .pos = pos + i, .last = pos + i, .want = SH_WANT_LOGITS};
+        if ((pos + i) % 64 != 0) continue;
+        map[step.n_prelude++] = (struct sh_prelude){
+            .kind = SH_PRELUDE_MAP, .index = (pos + i) / 64, .page = (pos + i) / 64};
+    }
+    if (sh_pipeline_ops(p)->submit(p, &step, &err)) fail_msg("%s", err.message);
+}
+
+static void take_rows(struct sh_pipeline *p, float *logits, int32_t v)
+{
+    struct shoal_error err = SHOAL_ERROR_INIT;
+    struct sh_pipeline_result r;
+
+    if (sh_pipeline_ops(p)->result(p, 60 * SH_SECOND, &r, &err)) fail_msg("%s", err.message);
+    for (int32_t i = 0; i < r.n_results; i++)
+        memcpy(logits + (int64_t)i * v, r.results[i].logits, (size_t)v * sizeof *logits);
+    sh_pipeline_ops(p)->release(p, &r);
+}
+
+static void drive(struct sh_host *h, const int32_t *ids, int32_t rows, int flight, float *logits,
+                  int32_t v)
+{
+    struct sh_pipeline *p = sh_host_pipeline(h);
+    uint64_t number = 0;
+    int32_t out = 0;
+
+    for (int32_t at = 0; out < CLUSTER_IDS;) {
+        const int32_t left = CLUSTER_IDS - at, n = left < rows ? left : rows;
+        const int under_way = (at + rows - 1) / rows - out / rows;
+        if (n > 0 && under_way < flight) {
+            submit_rows(p, ids, at, n, number++);
+            at += n;
+            continue;
+        }
+        take_rows(p, logits + (int64_t)out * v, v);
+        out += rows;
+    }
+}
+
+static void workers__any_number_of_steps_in_flight(void **state)
+{
+    enum { V = 96, ROWS = 5 };
+    float *want = rig_logits(CLUSTER_IDS), *have = rig_logits(CLUSTER_IDS);
+    int32_t ids[CLUSTER_IDS];
+    struct cluster c;
+    char text[64];
+
+    (void)state;
+    cluster_open(&c, CLUSTER_WORKERS, NULL);
+    cluster_model(&c, TM_LLAMA, SH_DTYPE_Q8_0, 5);
+    rig_ids(ids, CLUSTER_IDS, 11, V);
+    for (int n = 0; n <= CLUSTER_WORKERS; n++) {
+        for (int flight = 1; flight <= n + 1; flight++) {
+            struct sh_host_options o = cluster_options(&c, n);
+            struct sh_host *h;
+            o.relay = flight % 2;
+            h = cluster_host(&o);
+            drive(h, ids, ROWS, flight, n ? have : want, V);
+            snprintf(text, sizeof text, "%d workers, %d steps in flight", n, flight);
+            if (n) rig_expect_equal(text, have, want, CLUSTER_IDS, V);
+            sh_host_close(h);
+        }
+    }
+    cluster_close(&c);
+    sh_free(want);
+    sh_free(have);
+}
+
 static void workers__every_kind_of_model(void **state)
 {
     struct cluster c;
@@ -401,6 +482,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(workers__every_split_gives_the_same_bits),
+        cmocka_unit_test(workers__any_number_of_steps_in_flight),
         cmocka_unit_test(workers__every_kind_of_model),
         cmocka_unit_test(workers__golden_models),
         cmocka_unit_test(workers__fewer_features),
