@@ -164,5 +164,8 @@ bool sh_rpc_text_ok(const char *s, size_t n);
 /* On the wire a status is a number from 0 up; one that only the peer knows reads as ERR_PEER. */
 uint32_t sh_rpc_status_put(enum shoal_status st);
 enum shoal_status sh_rpc_status_get(uint32_t wire);
+/* Of an ERROR, which is never OK.  A peer that ends something says so as ERR_CANCELLED; here that
+ * is ERR_PEER, for what is cancelled here was asked for here. */
+enum shoal_status sh_rpc_status_of_error(uint32_t wire);
 
 #endif

@@ -495,6 +495,10 @@ static void codec__status_numbers(void **state)
 #undef X
     assert_int_equal(sh_rpc_status_get(10000), SHOAL_ERR_PEER);
     assert_int_equal(sh_rpc_status_get(UINT32_MAX), SHOAL_ERR_PEER);
+    assert_int_equal(sh_rpc_status_of_error(0), SHOAL_ERR_PEER);
+    assert_int_equal(sh_rpc_status_of_error(sh_rpc_status_put(SHOAL_ERR_CANCELLED)),
+                     SHOAL_ERR_PEER);
+    assert_int_equal(sh_rpc_status_of_error(sh_rpc_status_put(SHOAL_ERR_NOMEM)), SHOAL_ERR_NOMEM);
 }
 
 int main(void)

@@ -279,8 +279,7 @@ static enum shoal_status give_error(struct sh_rpc_conn *c, struct sh_conn_waiter
 
     st = sh_rpc_decode(&e, head, payload, c->peer.revision, c->checksum, &c->arena, err);
     if (st) return st;
-    w->st = sh_rpc_status_get(e.status);
-    if (!w->st) w->st = SHOAL_ERR_PEER;
+    w->st = sh_rpc_status_of_error(e.status);
     *w->err = (struct shoal_error){.code = w->st};
     sh_rpc_text_copy(w->err->message, sizeof w->err->message, e.message);
     sh_error_set_peer(w->err, c->stream->peer);

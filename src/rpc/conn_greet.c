@@ -168,9 +168,8 @@ static enum shoal_status turned_away(struct greeting *g, struct shoal_error *err
 
     st = decode(g, &e, err);
     if (st) return st;
-    st = sh_rpc_status_get(e.status);
     sh_rpc_text_copy(text, sizeof text, e.message);
-    st = sh_fail(err, st ? st : SHOAL_ERR_PEER, "%s: %s", g->c->stream->peer, text);
+    st = sh_fail(err, sh_rpc_status_of_error(e.status), "%s: %s", g->c->stream->peer, text);
     sh_error_set_peer(err, g->c->stream->peer);
     return st;
 }

@@ -165,14 +165,11 @@ static enum shoal_status answer_probe(struct sh_rpc_conn *c, uint32_t request,
 static enum shoal_status take_fatal(struct sh_rpc_conn *c, struct shoal_error *err)
 {
     const struct sh_rpc_error *m = c->msg;
-    enum shoal_status st = sh_rpc_status_get(m->status);
+    const enum shoal_status st = sh_rpc_status_of_error(m->status);
     char text[256];
 
     sh_rpc_text_copy(text, sizeof text, m->message);
-    return named(c,
-                 sh_fail(err, st ? st : SHOAL_ERR_PEER, "%s ended the connection: %s",
-                         c->stream->peer, text),
-                 err);
+    return named(c, sh_fail(err, st, "%s ended the connection: %s", c->stream->peer, text), err);
 }
 
 static enum shoal_status give_to_handler(struct sh_rpc_conn *c, struct running *r,

@@ -112,3 +112,10 @@ enum shoal_status sh_rpc_status_get(uint32_t wire)
         return SHOAL_ERR_PEER;
     }
 }
+
+enum shoal_status sh_rpc_status_of_error(uint32_t wire)
+{
+    const enum shoal_status st = sh_rpc_status_get(wire);
+
+    return st == SHOAL_OK || st == SHOAL_ERR_CANCELLED ? SHOAL_ERR_PEER : st;
+}
