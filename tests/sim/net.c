@@ -10,6 +10,9 @@
 #include "sim/net.h"
 
 #include <errno.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +30,7 @@ static struct {
     bool pulled[NET_NODES_MAX][NET_NODES_MAX];
     uint64_t pull_number[NET_NODES_MAX][NET_NODES_MAX];
     double crawl[NET_NODES_MAX][NET_NODES_MAX]; // bytes per nanosecond, 0: as the shape says
+    enum { NO_WALL, FIREWALL, SILENT_WALL } wall[NET_NODES_MAX][NET_NODES_MAX];
     bool refuses[NET_NODES_MAX], ignores[NET_NODES_MAX], no_descriptors[NET_NODES_MAX];
     uint64_t carried[NET_NODES_MAX][NET_NODES_MAX][2]; // [client][server][up]
     bool corrupt[NET_NODES_MAX][NET_NODES_MAX][2];
@@ -294,6 +298,12 @@ void net_ignore(int node, bool on)
 {
     sim_note("ignore", node, on);
     g.ignores[node] = on;
+}
+
+void net_wall(int a, int b, bool silent)
+{
+    sim_note("wall", a, b);
+    g.wall[a][b] = g.wall[b][a] = silent ? SILENT_WALL : FIREWALL;
 }
 
 void net_no_descriptors(int node, bool on)
@@ -611,7 +621,8 @@ static int attempt(int from, int to, int port, struct conn **out)
 {
     struct sh_listener *l;
 
-    if (is_pulled(from, to) || g.ignores[to]) return EAGAIN;
+    if (is_pulled(from, to) || g.ignores[to] || g.wall[from][to] == SILENT_WALL) return EAGAIN;
+    if (g.wall[from][to] == FIREWALL) return ECONNREFUSED;
     l = find_listener(to, port);
     if (!l || g.refuses[to]) return ECONNREFUSED;
     if (l->n_queue == BACKLOG) return EAGAIN;
@@ -746,6 +757,37 @@ enum shoal_status sh_listener_accept(struct sh_listener *l, int64_t timeout_ns,
     sh_address_format(peer, text);
     sim_note("accept", c->id, 0);
     return open_stream(out, c, 1, text, opt, err);
+}
+
+/* ---- interfaces ----------------------------------------------------------------------------- */
+
+struct interface {
+    struct ifaddrs head;
+    struct sockaddr_in address, mask;
+};
+
+/* One, in the network of all nodes. */
+int getifaddrs(struct ifaddrs **out)
+{
+    static char name[] = "eth0";
+    struct interface *i = calloc(1, sizeof *i);
+
+    *out = NULL;
+    if (!i) return -1;
+    i->address.sin_family = i->mask.sin_family = AF_INET;
+    i->address.sin_addr.s_addr = htonl(0x0a000000u + (unsigned)g.node_of[sim_self_proc()]);
+    i->mask.sin_addr.s_addr = htonl(0xffffff00u);
+    i->head = (struct ifaddrs){.ifa_name = name,
+                               .ifa_flags = IFF_UP,
+                               .ifa_addr = (struct sockaddr *)&i->address,
+                               .ifa_netmask = (struct sockaddr *)&i->mask};
+    *out = &i->head;
+    return 0;
+}
+
+void freeifaddrs(struct ifaddrs *list)
+{
+    free(list);
 }
 
 /* ---- life ----------------------------------------------------------------------------------- */

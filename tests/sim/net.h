@@ -1,6 +1,7 @@
 /* tests/sim/net.h - a network in memory, on the scheduler's clock.
  *
- * net.c defines what net/tcp.h and net/listener.h declare, so the program's connections run here.
+ * net.c defines what net/tcp.h and net/listener.h declare, so the program's connections run here;
+ * and the system's list of interfaces, in which a node finds its own address.
  * Machines are nodes ("10.0.0.<node>"); a process runs on one of them.  Each pair of nodes has a
  * link with a delay and a rate.  A connection carries bytes in segments of drawn sizes through
  * buffers that fill up; reads and writes are partial now and then.  What the system's TCP does when
@@ -47,6 +48,8 @@ void net_reset(int node_a, int node_b);
 /* Connections to the node are answered with a refusal; or not at all. */
 void net_refuse(int node, bool on);
 void net_ignore(int node, bool on);
+/* Connections between both nodes are refused, as by a firewall; or never come about. */
+void net_wall(int node_a, int node_b, bool silent);
 /* accept() has no descriptors. */
 void net_no_descriptors(int node, bool on);
 

@@ -4,6 +4,7 @@
  *
  * SHOAL_SIM_SEED=N runs that seed alone and prints its trace; SHOAL_SIM_SEEDS=A-B runs those.
  */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -22,7 +23,8 @@ enum { SEEDS = 100, TWICE_EVERY = 10, SECONDS_MAX = 100 };
 
 static struct world_model g_model;
 static const char *g_program;
-static char g_path[] = "/tmp/shoal_sim_XXXXXX";
+static char g_folder[] = "/tmp/shoal_sim_XXXXXX";
+static char g_path[64];
 static char g_repeat[512];
 
 /* Of the sanitizers' runtime, where there is one. */
@@ -60,23 +62,26 @@ static void watch_for_ends(void)
 static int make_model(void **state)
 {
     struct tm_model m;
-    const int fd = mkstemp(g_path);
+    int fd;
 
     (void)state;
+    assert_non_null(mkdtemp(g_folder));
+    (void)snprintf(g_path, sizeof g_path, "%s/model.gguf", g_folder);
+    fd = open(g_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     tm_make(&m, TM_LLAMA, SH_DTYPE_Q4_0, 5);
     assert_true(fd >= 0);
     assert_int_equal(write(fd, m.bytes.ptr, m.bytes.len), m.bytes.len);
     close(fd);
     tm_release(&m);
     watch_for_ends();
-    world_prepare(&g_model, g_path);
+    world_prepare(&g_model, g_folder, g_path);
     return 0;
 }
 
 static int remove_model(void **state)
 {
     (void)state;
-    return unlink(g_path);
+    return unlink(g_path) | rmdir(g_folder);
 }
 
 static void run_seed(uint64_t seed, bool verbose, struct world_result *r)

@@ -1,13 +1,18 @@
-/* tests/sim/world_cast.h - who takes part in a story: shared by world.c and fate.c. */
+/* tests/sim/world_cast.h - who takes part in a story: shared by world.c, workers.c, rude.c and
+ * fate.c. */
 #ifndef TESTS_SIM_WORLD_CAST_H
 #define TESTS_SIM_WORLD_CAST_H
 
 #include "ggmlrpc/server.h"
 #include "host/host.h"
+#include "host/serve.h"
 #include "sim/fate.h"
 #include "sim/world.h"
 
-enum { CAST_WORKERS_MAX = 16, CAST_SERVERS_MAX = 3, CAST_HOSTS_MAX = 2 };
+enum { CAST_WORKERS_MAX = 16, CAST_SERVERS_MAX = 3, CAST_HOSTS_MAX = 2, CAST_CROWD_MAX = 12 };
+enum { CAST_PORT = 50052, CAST_WORKER_NODE = 1, CAST_HOST_NODE = 10, CAST_RUDE_NODE = 21 };
+/* Keys that each worker has: of the hosts, by their index, and of others. */
+enum { CAST_KEY_HONEST = CAST_HOSTS_MAX, CAST_KEY_RUDE, CAST_KEYS };
 
 struct cast_worker { /* one life of a worker: started anew, it is another one */
     struct cast *world;
@@ -15,8 +20,8 @@ struct cast_worker { /* one life of a worker: started anew, it is another one */
     int n_threads;
     int64_t graph_ns;
     char address[72];
-    struct sh_device *device;
-    struct sh_ggmlrpc_server *server; /* while it can be stopped */
+    struct sh_ggmlrpc_server *server; /* one of these two, while it can be stopped */
+    struct sh_worker *own;
     bool up, ended;
     bool gone; /* killed or told to end */
     int64_t told_ns;
@@ -25,11 +30,14 @@ struct cast_worker { /* one life of a worker: started anew, it is another one */
 struct cast_host {
     struct cast *world;
     int index, node, proc, thread;
-    int n_servers;
+    int n_servers;                /* workers that it uses */
+    int n_own;                    /* the first of them in shoal's own protocol */
     int worker[CAST_SERVERS_MAX]; /* index of each server */
     char server[CAST_SERVERS_MAX][72];
     int64_t layers[CAST_SERVERS_MAX + 1];
     bool with_local;
+    bool relay;        /* links are not wanted */
+    uint64_t features; /* offered to workers; 0: all */
     int64_t rows_max, step_ns, wait_ns;
     int prompt;
     struct sh_engine *engine; /* while it may be cancelled */
@@ -58,14 +66,28 @@ struct cast {
     int rude_thread; /* a client that stops in the middle of a frame */
     struct sh_stream *rude;
     char cache_dir[CAST_SERVERS_MAX][128]; /* of each worker, over all its lives */
-    bool over;                             /* no more faults */
+    char key_dir[CAST_SERVERS_MAX][128];
+    struct sh_key key[CAST_SERVERS_MAX][CAST_KEYS];
+    bool over; /* no more faults */
 };
 
 static inline struct cast_worker *cast_worker(struct cast *c, int index)
 {
     return &c->worker[c->now[index]];
 }
-/* From an event, too. */
+
+/* workers.c.  These three from an event, too. */
 void cast_start_worker(struct cast *c, int index);
+void cast_tell_to_end(struct cast_worker *w);
+void cast_revoke(struct cast *c, int worker, int host);
+void cast_await_workers(struct cast *c);
+void cast_stop_workers(struct cast *c);
+/* Nothing of clients is left, soon. */
+void cast_check_drained(struct cast *c);
+void cast_make_folders(struct cast *c);
+void cast_remove_folders(struct cast *c);
+
+/* rude.c: a thread that is to be joined. */
+void cast_begin_rude(struct cast *c);
 
 #endif
