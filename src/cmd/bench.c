@@ -46,20 +46,21 @@ static void add(struct sh_bench_job *b, struct sh_bench_test t)
     b->rows_max = larger(b->rows_max, larger(t.chunk, t.n_seqs));
 }
 
-// One step for all; then a group per machine, one under way, which is what several are held
-// against, and all under way.
-static void add_several(struct sh_bench_job *b, int64_t n, int64_t depth, int n_seqs, int n_stages)
+// One step for all; then groups, one under way, which is what several are held against, and all
+// under way.
+static void add_several(struct sh_bench_job *b, struct sh_bench_test t,
+                        const struct numbers *groups)
 {
-    const int n_groups = n_stages < n_seqs ? n_stages : n_seqs;
-    struct sh_bench_test t = {
-        .n_text = n, .n_depth = depth, .n_seqs = n_seqs, .n_groups = 1, .in_flight = 1};
-
+    t.n_groups = t.in_flight = 1;
     add(b, t);
-    if (n_seqs == 1 || n_groups == 1) return;
-    t.n_groups = n_groups;
-    add(b, t);
-    t.in_flight = n_groups;
-    add(b, t);
+    for (int i = 0; i < groups->n; i++) {
+        t.n_groups = (int)(groups->v[i] < t.n_seqs ? groups->v[i] : t.n_seqs);
+        if (t.n_groups < 2) continue;
+        t.in_flight = 1;
+        add(b, t);
+        t.in_flight = t.n_groups;
+        add(b, t);
+    }
 }
 
 static enum shoal_status list_tests(struct sh_bench_job *b, struct shoal_error *err)
@@ -69,7 +70,8 @@ static enum shoal_status list_tests(struct sh_bench_job *b, struct shoal_error *
                          depths = numbers_of(&o->depths, 0), chunks = numbers_of(&o->chunks, 0),
                          seqs = numbers_of(&o->n_seqs, -1);
     const int n_others = o->workers.n + o->servers.n;
-    const int n_stages = n_others + (o->with_local || n_others == 0);
+    const struct numbers groups =
+        numbers_of(&o->n_groups, n_others + (o->with_local || n_others == 0));
 
     b->rows_max = ROWS_DEFAULT;
     for (int d = 0; d < depths.n; d++) {
@@ -83,10 +85,13 @@ static enum shoal_status list_tests(struct sh_bench_job *b, struct shoal_error *
                                               .in_flight = 1});
         for (int i = 0; i < texts.n; i++) {
             if (texts.v[i] == 0) continue;
-            add_several(b, texts.v[i], depths.v[d], 1, n_stages);
-            for (int k = 0; k < seqs.n; k++)
-                if (seqs.v[k] > 1)
-                    add_several(b, texts.v[i], depths.v[d], (int)seqs.v[k], n_stages);
+            for (int k = -1; k < seqs.n; k++)
+                if (k < 0 || seqs.v[k] > 1)
+                    add_several(b,
+                                (struct sh_bench_test){.n_text = texts.v[i],
+                                                       .n_depth = depths.v[d],
+                                                       .n_seqs = k < 0 ? 1 : (int)seqs.v[k]},
+                                &groups);
         }
     }
     if (b->n_tests == 0) return sh_fail(err, SHOAL_ERR_ARG, "-p 0 and -n 0 leave no test");

@@ -56,8 +56,16 @@ static const struct sh_arg args[] = {
      .at = AT(n_seqs),
      .min = 1,
      .max = 64,
-     .help = "texts also of so many sequences at once: all in one step, and in as many groups as "
-             "there are machines, one under way and all (default: none)"},
+     .help = "texts also of so many sequences at once: all in one step, and in groups, one under "
+             "way and all (default: none)"},
+    {.kind = SH_ARG_NUMBERS,
+     .names = "--groups",
+     .value = "N,...",
+     .at = AT(n_groups),
+     .min = 2,
+     .max = 33,
+     .help = "with -npl: in so many groups, at most one more than there are machines (default: as "
+             "many as there are machines)"},
     {.kind = SH_ARG_INT,
      .names = "-r --repetitions",
      .value = "N",
@@ -194,6 +202,17 @@ static int64_t count_numbers(const struct sh_arg_numbers *list)
     return n;
 }
 
+static int64_t largest(const struct sh_arg_numbers *list)
+{
+    int64_t most = 0, v;
+
+    for (int i = 0; i < list->n; i++) {
+        for (const char *at = list->text[i]; sh_arg_number_next(&at, &v);)
+            most = v > most ? v : most;
+    }
+    return most;
+}
+
 // What single options cannot know of each other.
 static int check(const struct sh_bench_flags *o)
 {
@@ -203,6 +222,10 @@ static int check(const struct sh_bench_flags *o)
     const int64_t n_layers = count_numbers(&o->layers);
 
     if (!o->model) return sh_usage_error(c, "which model? give -m model.gguf");
+    if (o->n_groups.n && !o->n_seqs.n) return sh_usage_error(c, "--groups goes with -npl");
+    if (largest(&o->n_groups) > n_devices + 1)
+        return sh_usage_error(c, "%lld groups are more than %lld machines keep at work",
+                              (long long)largest(&o->n_groups), (long long)n_devices);
     if (o->with_local && n_others == 0)
         return sh_usage_error(c, "--with-local goes with --workers and --rpc; alone, this machine "
                                  "does it all");

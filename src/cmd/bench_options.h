@@ -9,7 +9,7 @@
 
 struct sh_bench_flags {
     const char *model;
-    struct sh_arg_numbers prompts, texts, depths, chunks, n_seqs;
+    struct sh_arg_numbers prompts, texts, depths, chunks, n_seqs, n_groups;
     int64_t repetitions;
     int64_t n_threads; /* <= 0: all */
 

@@ -41,6 +41,8 @@ struct bench {
     int64_t done, total;
 };
 
+_Static_assert(SH_HOST_DEVICES_MAX <= SH_BENCH_STAGES_MAX, "a stage for each device");
+
 static double ms(int64_t ns)
 {
     return (double)ns / (double)SH_MS;
@@ -139,7 +141,8 @@ static enum shoal_status note_run(struct bench *b, int k, int64_t took_ns, doubl
             sum[i] /= (double)n_steps;
             queue[i] /= (double)n_steps;
         }
-        bound = sh_text_bound(sum, b->n_stages, hops_ms, test->n_groups, test->in_flight);
+        bound =
+            sh_text_bound(sum, b->n_stages, hops_ms, test->n_groups, test->in_flight, test->n_text);
     } else {
         bound = sh_prompt_bound(b->time, n_steps, b->n_stages);
     }

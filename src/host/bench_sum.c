@@ -46,33 +46,29 @@ double sh_quantile(const double *sorted, size_t n, double part)
 
 double sh_prompt_bound(const double *time, int64_t n_chunks, int n_stages)
 {
-    double slowest = -1, sum = 0;
-    int at = 0;
+    double end[SH_BENCH_STAGES_MAX] = {0}; // of the chunk before, by stage
 
-    if (n_chunks < 1) return 0;
-    for (int i = 0; i < n_stages; i++) {
-        sum = 0;
-        for (int64_t j = 0; j < n_chunks; j++)
-            sum += time[j * n_stages + i];
-        if (sum <= slowest) continue;
-        slowest = sum;
-        at = i;
+    for (int64_t j = 0; j < n_chunks; j++) {
+        double before = 0; // end of this chunk at the stage before
+        for (int i = 0; i < n_stages; i++) {
+            if (end[i] > before) before = end[i];
+            before += time[j * n_stages + i];
+            end[i] = before;
+        }
     }
-    for (int i = 0; i < n_stages; i++) {
-        if (i < at) slowest += time[i];
-        if (i > at) slowest += time[(n_chunks - 1) * n_stages + i];
-    }
-    return slowest;
+    return n_chunks > 0 ? end[n_stages - 1] : 0;
 }
 
-double sh_text_bound(const double *time, int n_stages, double wire, int n_groups, int in_flight)
+double sh_text_bound(const double *time, int n_stages, double wire, int n_groups, int in_flight,
+                     int64_t n)
 {
-    double pass = wire, slowest = 0;
+    double pass = wire, slowest = 0, cycle;
 
     for (int i = 0; i < n_stages; i++) {
         pass += time[i];
         if (time[i] > slowest) slowest = time[i];
     }
     if (in_flight < n_groups) return n_groups * pass; // one after the other
-    return n_groups * slowest > pass ? n_groups * slowest : pass;
+    cycle = n_groups * slowest > pass ? n_groups * slowest : pass;
+    return n > 0 ? cycle + (n_groups - 1) * time[0] / (double)n : cycle;
 }

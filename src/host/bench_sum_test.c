@@ -57,10 +57,12 @@ static void bound__prompts(void **state)
 {
     const double equal[] = {2, 2, 2, 2, 2, 2};         // 3 chunks, 2 stages
     const double slow[] = {1, 5, 2, 1, 6, 3, 1, 7, 4}; // 3 chunks, 3 stages, the second slowest
+    const double unequal[] = {4, 4, 4, 1, 1, 1, 1, 1, 1};
 
     (void)state;
     check(sh_prompt_bound(equal, 3, 2), 8);
     check(sh_prompt_bound(slow, 3, 3), 1 + (5 + 6 + 7) + 4);
+    check(sh_prompt_bound(unequal, 3, 3), 4 + 1 + 1 + 2 * 4);
     check(sh_prompt_bound(equal, 6, 1), 12);
     check(sh_prompt_bound(equal, 0, 2), 0);
 }
@@ -70,10 +72,11 @@ static void bound__texts(void **state)
     const double t[] = {3, 4};
 
     (void)state;
-    check(sh_text_bound(t, 2, 0.5, 1, 1), 7.5);
-    check(sh_text_bound(t, 2, 0.5, 2, 1), 15);
-    check(sh_text_bound(t, 2, 0.5, 2, 2), 8);   // the slower stage is always busy
-    check(sh_text_bound(t, 2, 1.5, 2, 2), 8.5); // the way is longer than that
+    check(sh_text_bound(t, 2, 0.5, 1, 1, 10), 7.5);
+    check(sh_text_bound(t, 2, 0.5, 2, 1, 10), 15);
+    check(sh_text_bound(t, 2, 0.5, 2, 2, 0), 8);   // the slower stage is always busy
+    check(sh_text_bound(t, 2, 1.5, 2, 2, 0), 8.5); // the way is longer than that
+    check(sh_text_bound(t, 2, 0.5, 2, 2, 10), 8 + 0.3);
 }
 
 int main(void)

@@ -48,6 +48,8 @@ equal "$(json 'sorted(set((w["from"], w["to"], w["relayed"]) for w in d["links"]
     '[(-1, 0, False), (-1, 1, False), (0, 1, False), (0, 1, True)]'
 equal "$(json 'all(w["one_way_us"] > 0 and w["bytes_per_second"] > 0 for w in d["links"])')" True
 equal "$(json 'len(set(w["bytes"] for w in d["links"]))')" 3 'sizes of frames'
+bench -p 0 -n 4 -npl 5 --groups 2,3 --workers "$a,$b" --no-links -o json
+equal "$(json '[t["steps"] for t in d["tests"]]')" '[4, 4, 8, 8, 12, 12]'
 bench -p 8 -n 4 --workers "$a" --with-local --relay --no-links
 out_has '^ +1 +CPU'
 equal "$(grep -c 'round trip' "$SHOAL_TMP/out")" 0 'a table of ways'
@@ -65,6 +67,9 @@ says 'leave no test'
 expect 2 bench -m "$model" -r 0
 expect 2 bench -m "$model" -npl 65
 expect 2 bench -m "$model" -p 8,x
+expect 2 bench -m "$model" --groups 2
+expect 2 bench -m "$model" -npl 4 --groups 3
+says '3 groups'
 expect 2 bench -m "$model" --wire f16
 says '--workers'
 expect 2 bench -m "$model" -pg 8,8
