@@ -766,7 +766,7 @@ static void lies__in_claims(void **state)
 /* The bytes of a graph, changed at random: refused, or a stage, which then takes steps. */
 static void lies__in_graphs(void **state)
 {
-    enum { TIMES = 400 };
+    enum { TIMES = 200 };
     struct worker_test *t = *state;
     struct client *c = worker_client(&t->w, "");
     struct step_make *s = sh_malloc(sizeof *s);
