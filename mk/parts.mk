@@ -43,7 +43,7 @@ PKGS_tests := jansson
 
 # Unit tests of these parts, and the programs in these folders of tests/, also run under TSan.
 TSAN_PARTS := base net blob device cpu ggmlrpc stage rpc engine host
-TSAN_DIRS := threads host
+TSAN_DIRS := threads host rpc
 
 # Unit tests of these parts, and the programs in these folders of tests/, are also built by the
 # arm64 cross compiler and run under qemu.
