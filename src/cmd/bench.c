@@ -57,7 +57,7 @@ static void add_several(struct sh_bench_job *b, struct sh_bench_test t,
         t.n_groups = (int)(groups->v[i] < t.n_seqs ? groups->v[i] : t.n_seqs);
         if (t.n_groups < 2) continue;
         t.in_flight = 1;
-        add(b, t);
+        if (b->o.turns) add(b, t);
         t.in_flight = t.n_groups;
         add(b, t);
     }

@@ -66,6 +66,10 @@ static const struct sh_arg args[] = {
      .max = 33,
      .help = "with -npl: in so many groups, at most one more than there are machines (default: as "
              "many as there are machines)"},
+    {.kind = SH_ARG_FLAG_NO,
+     .names = "--no-turns",
+     .at = AT(turns),
+     .help = "leave out groups of which one is under way"},
     {.kind = SH_ARG_INT,
      .names = "-r --repetitions",
      .value = "N",
@@ -241,7 +245,7 @@ int sh_bench_flags_parse(struct sh_bench_flags *o, int argc, char **argv)
 {
     int code;
 
-    *o = (struct sh_bench_flags){.repetitions = 5, .ways = true};
+    *o = (struct sh_bench_flags){.repetitions = 5, .ways = true, .turns = true};
     code = sh_args_parse(&command, o, argc, argv);
     if (code != SH_PARSED) return code;
     o->json = o->json || o->output == 1;

@@ -19,7 +19,7 @@ struct sh_bench_flags {
     int wire; /* enum sh_rpc_format */
     bool relay, insecure, with_local;
 
-    bool ways, json;
+    bool ways, turns, json;
     int output; /* 0 text, 1 json */
 };
 

@@ -50,6 +50,8 @@ equal "$(json 'all(w["one_way_us"] > 0 and w["bytes_per_second"] > 0 for w in d[
 equal "$(json 'len(set(w["bytes"] for w in d["links"]))')" 3 'sizes of frames'
 bench -p 0 -n 4 -npl 5 --groups 2,3 --workers "$a,$b" --no-links -o json
 equal "$(json '[t["steps"] for t in d["tests"]]')" '[4, 4, 8, 8, 12, 12]'
+bench -p 0 -n 4 -npl 5 --groups 2 --no-turns --workers "$a,$b" --no-links -o json
+equal "$(json '[(t["n_groups"], t["in_flight"]) for t in d["tests"]]')" '[(1, 1), (1, 1), (2, 2)]'
 bench -p 8 -n 4 --workers "$a" --with-local --relay --no-links
 out_has '^ +1 +CPU'
 equal "$(grep -c 'round trip' "$SHOAL_TMP/out")" 0 'a table of ways'
