@@ -107,6 +107,19 @@ enum shoal_status sh_link_greeted(struct sh_rpc_link *k, struct sh_rpc_handle st
                    k->opt.writes ? "write" : "read");
 }
 
+/* Under the lock: does it come up again and again for nothing? */
+static bool is_stuck(struct sh_rpc_link *k, uint64_t epoch, uint64_t next)
+{
+    const int64_t now = sh_now_ns(&sh_clock_system);
+    const bool same = k->n_ups > 0 && epoch == k->up_epoch && next == k->up_next;
+
+    k->n_stuck = same && now - k->up_ns < SH_LINK_STUCK_NS ? k->n_stuck + 1 : 0;
+    k->up_epoch = epoch;
+    k->up_next = next;
+    k->up_ns = now;
+    return k->n_stuck >= SH_LINK_STUCK_MAX;
+}
+
 void sh_link_up(struct sh_rpc_link *k, struct sh_rpc_handle stage, uint64_t epoch, uint64_t next)
 {
     sh_mutex_lock(&k->lock);
@@ -115,6 +128,7 @@ void sh_link_up(struct sh_rpc_link *k, struct sh_rpc_handle stage, uint64_t epoc
         k->epoch = epoch;
         k->acked = next;
     }
+    if (is_stuck(k, k->epoch, k->opt.writes ? k->acked : k->sent)) k->ended = true;
     k->up = k->conn != NULL && !k->closing;
     k->n_ups++;
     sh_cond_broadcast(&k->changed);

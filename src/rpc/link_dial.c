@@ -140,15 +140,15 @@ static enum shoal_status dial_once(struct sh_rpc_link *k, const char *address, i
     return st;
 }
 
-/* Each address in turn, the one that worked first.  OK: the link was up, and `st` says why it is
- * not any more. */
-static bool dial_round(struct sh_rpc_link *k, int64_t timeout_ns, const atomic_bool *give_up,
+/* So many addresses in turn, the one that worked first.  True: the link was up, and `st` says why
+ * it is not any more. */
+static bool dial_round(struct sh_rpc_link *k, int n, int64_t timeout_ns, const atomic_bool *give_up,
                        enum shoal_status *st, struct shoal_error *err)
 {
     const int first = k->worked;
     bool was_up = false;
 
-    for (int i = 0; i < k->n_addresses && !was_up; i++) {
+    for (int i = 0; i < n && !was_up; i++) {
         const int at = (first + i) % k->n_addresses;
         bool stop;
 
@@ -185,7 +185,7 @@ static void *keep_up(void *self)
     struct sh_rpc_link *k = self;
     struct shoal_error err = {.code = SHOAL_OK}, latest;
     enum shoal_status st = SHOAL_OK, again;
-    bool was_up = dial_round(k, k->timeout_ns, k->opt.stop, &st, &err);
+    bool was_up = dial_round(k, k->n_addresses, k->timeout_ns, k->opt.stop, &st, &err);
     const bool opened = was_up;
 
     while (was_up) {
@@ -197,7 +197,7 @@ static void *keep_up(void *self)
         sh_mutex_unlock(&k->lock);
         if (ended) break;
         do {
-            was_up = dial_round(k, k->opt.redial_ns, NULL, &again, &latest);
+            was_up = dial_round(k, 1, k->opt.redial_ns, NULL, &again, &latest);
         } while (!was_up && pause_dialling(k, deadline));
         if (was_up) {
             st = again;

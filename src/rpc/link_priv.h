@@ -16,6 +16,9 @@
 #define SH_LINK_FEATURES (SH_RPC_CHECKSUM | SH_RPC_LINKS | SH_RPC_F16 | SH_RPC_Q8)
 #define SH_LINK_ACK_NS (250 * SH_MS)
 #define SH_LINK_ACK_BYTES (8u << 20)
+/* A link that breaks so often without bringing a step over is of no use. */
+#define SH_LINK_STUCK_MAX 8
+#define SH_LINK_STUCK_NS (10 * SH_SECOND)
 
 struct sh_rpc_link {
     /* Constant. */
@@ -44,6 +47,9 @@ struct sh_rpc_link {
     int worked;             /* index of the address that is dialled, or was last up */
     struct sh_rpc_handle reader;
     uint64_t epoch, sent, acked, n_ups, n_acks;
+    uint64_t up_epoch, up_next; /* what was wanted when it came up */
+    int64_t up_ns;
+    int n_stuck;                /* times in a row that it came up with the same wish soon after */
     struct sh_rpc_traffic past; /* of connections that are over */
 
     /* Of the thread in run(). */

@@ -269,6 +269,25 @@ static void links__lost_are_relayed(void **state)
     }
 }
 
+// A link that breaks at every step, though it can be dialled: in the end the host relays.
+static void links__of_no_use_are_relayed(void **state)
+{
+    struct sh_host_options o;
+    struct sh_host *h;
+    struct links l;
+
+    (void)state;
+    links_open(&l, 2, NULL, false);
+    l.g[1].cut_every = 1;
+    o = cluster_options(&l.c, 2);
+    h = cluster_host(&o);
+    same_bits(&l, h, 7, "a link that breaks at every step");
+    assert_in_range(l.g[1].n_cuts, 8, 200);
+    assert_false(route_of(h, 0).direct);
+    sh_host_close(h);
+    links_close(&l);
+}
+
 /* ---- formats ---------------------------------------------------------------------------------*/
 
 struct difference {
@@ -339,6 +358,7 @@ int main(void)
         cmocka_unit_test(links__of_one_who_makes_none),
         cmocka_unit_test(links__cut_are_dialled_again),
         cmocka_unit_test(links__lost_are_relayed),
+        cmocka_unit_test(links__of_no_use_are_relayed),
         cmocka_unit_test(links__formats_of_rows),
     };
     return cmocka_run_group_tests_name("links", tests, NULL, NULL);
