@@ -4,12 +4,17 @@
     SHOAL=build/release/shoal tests/sim/processes.py [FIRST [LAST]]
 
 A seed starts one or two workers, each behind a proxy of this program, and lets a run generate
-greedy ids over them.  When the proxy has passed so many bytes one way, or so long after the start,
-a fault strikes: a worker or the run is killed or stopped, the proxy resets, ends, holds, delays or
-changes what passes, or refuses.  What must hold:
+greedy ids over them: in llama.cpp's protocol, in shoal's own, or in that over TLS.  When the proxy
+has passed so many bytes one way, or so long after the start, a fault strikes: a worker or the run
+is killed or stopped, the proxy resets, ends, holds, delays or changes what passes, or refuses; or
+that happens to the link from worker to worker alone, which passes through a proxy, too.  What must
+hold:
 
   - the run ends in time, with the ids of an undisturbed run, or with code 1 and one sentence that
-    names the worker concerned (changed bytes may change ids: the protocol has no checksums)
+    names the worker concerned (in llama.cpp's protocol, which has no checksums, changed bytes may
+    change ids)
+  - a fault of the link alone hurts nobody
+  - memory of shoal's own sessions is free again within the lease
   - a worker that was not killed gives an honest client the undisturbed ids, at once
   - told to end, it ends with code 0
 
@@ -25,7 +30,9 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 
 MODEL = 'tests/data/models/llama-dense-q4_0.gguf'
 PROMPT = 'The cat and the dog'
@@ -33,6 +40,11 @@ N_TOKENS = 60
 STEP_TIMEOUT_S = 3
 RUN_LIMIT_S = 60  # 5 s to connect, 5 to greet, the step's time, and a slow machine
 SLOWER = 1 if os.environ.get('SHOAL_CFG', 'release') == 'release' else 4
+LEASE_S = 2
+NOTICE_S = 40  # until a worker has found a lost client: 10 s of silence, and a slow machine
+PROTOCOLS = ['rpc', 'own', 'tls']
+LINK_KINDS = ['link-reset', 'link-end', 'link-hold', 'link-change']
+LINK_PURPOSE_AT = 36  # in what a client sends first: preface, head, two revisions, features
 KINDS = ['kill', 'stop', 'reset', 'end', 'hold', 'delay', 'change', 'refuse', 'leave', 'sleep']
 # Lines that a run writes to stderr besides its one message.
 NOTES = re.compile(r'^shoal: (seed |loading: |prompt: |run: note|note: |.*, context [0-9]+, loaded)')
@@ -43,15 +55,50 @@ class Broken(Exception):
 
 
 class Worker:
-    def __init__(self):
-        self.proc = subprocess.Popen(
-            [os.environ['SHOAL'], 'worker', '--listen', '127.0.0.1:0', '-t', '1'],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self.address = self.proc.stdout.readline().split()[-1]
+    def __init__(self, protocol, folder):
+        self.folder = tempfile.mkdtemp(dir=folder)
+        argv = [os.environ['SHOAL'], 'worker', '--listen', '127.0.0.1:0', '-t', '1', '--lease',
+                str(LEASE_S)]
+        if protocol == 'tls':
+            argv += ['--pair', 'host', '--keys', self.folder + '/keys']
+        self.proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                     stderr=subprocess.PIPE, text=True)
+        line = self.proc.stdout.readline()
+        if protocol == 'tls':
+            line = self.proc.stdout.readline()
+        self.address = re.search(r'127[.]0[.]0[.]1:[0-9]+', line).group()
+        key = re.search('SHOAL1-[A-Z0-9-]+', line)
+        self.key = key.group() if key else None
+        self.protocol = protocol
         self.killed = False
         self.said = []
         self.reader = threading.Thread(target=lambda: self.said.extend(self.proc.stderr))
         self.reader.start()
+
+    def know(self, address):
+        """From now on hosts know its key under this address."""
+        if self.key:
+            subprocess.run([os.environ['SHOAL'], 'key', 'add', address, self.key], check=True,
+                           stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+    def figures(self):
+        done = subprocess.run([os.environ['SHOAL'], 'status', '--json', self.address],
+                              check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise Broken('shoal status ends with code %d: %s' % (done.returncode, done.stderr))
+        return json.loads(done.stdout)['workers'][0]['figures']
+
+    def await_empty(self):
+        """Nobody's session is left, and no memory of one."""
+        end = time.monotonic() + (LEASE_S + NOTICE_S) * SLOWER
+        while True:
+            f = self.figures()
+            if f['sessions'] == 0 and f['memory_sessions'] == 0:
+                return
+            if time.monotonic() > end:
+                raise Broken('%d sessions and %d bytes are left on a worker' %
+                             (f['sessions'], f['memory_sessions']))
+            time.sleep(0.1)
 
     def signal(self, number):
         if self.proc.poll() is None:
@@ -86,6 +133,8 @@ class Connection:
         self.wake = socket.socketpair()  # readable once the connection is to end
         self.lock = threading.Lock()
         self.reset = False
+        self.first = b''  # what the client said first
+        self.is_link = False
         self.n_ways = 2
         for sock in self.socks:
             sock.setblocking(False)
@@ -109,6 +158,10 @@ class Connection:
             while True:
                 self.await_socket([src], [])
                 data = src.recv(self.proxy.piece)
+                if way == 'up' and len(self.first) <= LINK_PURPOSE_AT:
+                    self.first += data
+                    self.is_link = (self.first[:5] == b'shoal' and
+                                    self.first[LINK_PURPOSE_AT:LINK_PURPOSE_AT + 1] == b'\x02')
                 if not data:
                     dst.shutdown(socket.SHUT_WR)
                     break
@@ -149,12 +202,13 @@ class Proxy:
         self.listener.listen(16)
         self.address = '127.0.0.1:%d' % self.listener.getsockname()[1]
         self.lock = threading.Lock()
-        self.passed = {'up': 0, 'down': 0}
+        self.passed = {'up': 0, 'down': 0, 'link up': 0, 'link down': 0}
         self.traps = []  # (way, byte, what to call)
-        self.flows = threading.Event()
-        self.flows.set()
+        self.flows = {False: threading.Event(), True: threading.Event()}  # links: True
+        for flows in self.flows.values():
+            flows.set()
         self.delay_s = 0
-        self.change = {'up': False, 'down': False}
+        self.change = {way: False for way in self.passed}
         self.connections = []
         self.thread = threading.Thread(target=self.accept)
         self.thread.start()
@@ -175,6 +229,8 @@ class Proxy:
             self.connections.append(Connection(self, client, server))
 
     def pass_on(self, connection, way, data, dst):
+        if connection.is_link:
+            way = 'link ' + way
         while data:
             with self.lock:
                 at = self.passed[way]
@@ -186,7 +242,7 @@ class Proxy:
             if due:
                 continue
             part, data = data[:n], data[n:]
-            self.flows.wait()
+            self.flows[connection.is_link].wait()
             if self.delay_s:
                 threading.Event().wait(self.delay_s)
             if self.change[way]:
@@ -196,9 +252,19 @@ class Proxy:
             with self.lock:
                 self.passed[way] += n
 
-    def cut_all(self, reset):
+    def cut_all(self, reset, links_only=False):
         for c in list(self.connections):
-            c.cut(reset)
+            if c.is_link or not links_only:
+                c.cut(reset)
+
+    def hold(self, links_only=False):
+        self.flows[True].clear()
+        if not links_only:
+            self.flows[False].clear()
+
+    def go_on(self):
+        for flows in self.flows.values():
+            flows.set()
 
     def refuse(self):
         try:
@@ -207,7 +273,7 @@ class Proxy:
             pass
 
     def end(self):
-        self.flows.set()
+        self.go_on()
         self.refuse()
         self.thread.join()
         for c in self.connections:
@@ -215,11 +281,12 @@ class Proxy:
 
 
 class Run:
-    def __init__(self, addresses, layers):
+    def __init__(self, addresses, layers, protocol='rpc'):
         argv = [os.environ['SHOAL'], 'run', '-m', MODEL, '-p', PROMPT, '--temp', '0', '-n',
                 str(N_TOKENS), '--json', '--step-timeout', str(STEP_TIMEOUT_S * SLOWER)]
         if addresses:
-            argv += ['--rpc', ','.join(addresses), '--layers', layers]
+            argv += ['--rpc' if protocol == 'rpc' else '--workers', ','.join(addresses),
+                     '--layers', layers]
         self.proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                      stderr=subprocess.PIPE, text=True)
 
@@ -243,10 +310,15 @@ class Run:
 class Fault:
     """What strikes whom, and when."""
 
-    def __init__(self, rng, proxies, traffic):
-        self.kind = rng.choice(KINDS)
+    def __init__(self, rng, proxies, traffic, protocol):
+        links = protocol == 'own' and len(proxies) > 1  # inside TLS nobody can tell one
+        self.protocol = protocol
+        self.kind = rng.choice(KINDS + (2 * LINK_KINDS if links else []))
         self.proxy = rng.choice(proxies)
         self.way = rng.choice(['up', 'down'])
+        if self.kind in LINK_KINDS:  # the worker with the rows goes to the other
+            self.proxy = proxies[1]
+            self.way = 'link ' + self.way
         all_bytes = traffic[proxies.index(self.proxy)][self.way]
         self.byte = rng.randrange(rng.choice([200, all_bytes, all_bytes]))
         self.after_s = rng.choice([None, None, None, rng.uniform(0, 0.3)])
@@ -295,11 +367,13 @@ class Fault:
             p.cut_all(True)
         elif self.kind == 'end':
             p.cut_all(False)
-        elif self.kind == 'hold':
-            p.flows.clear()
+        elif self.kind in ('link-reset', 'link-end'):
+            p.cut_all(self.kind == 'link-reset', True)
+        elif self.kind in ('hold', 'link-hold'):
+            p.hold(self.kind == 'link-hold')
         elif self.kind == 'delay':
             p.delay_s = 0.01
-        elif self.kind == 'change':
+        elif self.kind in ('change', 'link-change'):
             p.change[self.way] = True
         elif self.kind == 'refuse':
             p.refuse()
@@ -315,8 +389,8 @@ class Fault:
     def pass_over(self):
         if self.kind == 'stop':
             self.proxy.worker.signal(signal.SIGCONT)
-        elif self.kind == 'hold':
-            self.proxy.flows.set()
+        elif self.kind in ('hold', 'link-hold'):
+            self.proxy.go_on()
         elif self.kind == 'delay':
             self.proxy.delay_s = 0
         elif self.kind == 'sleep' and self.run.proc.poll() is None:
@@ -333,7 +407,7 @@ class Fault:
 
     def may_fail(self):
         """May a run fail because of this?"""
-        if not self.struck:
+        if not self.struck or self.kind in LINK_KINDS:
             return False
         if self.kind in ('delay', 'sleep', 'stop', 'hold'):
             lasts_s = 99 if self.lasts_s is None else self.lasts_s
@@ -342,7 +416,7 @@ class Fault:
 
 
 def judge(fault, code, ids, message, want):
-    changed = fault.struck and fault.kind == 'change'
+    changed = fault.struck and fault.kind == 'change' and fault.protocol == 'rpc'
     if code == 0 and ids != want and not changed:
         raise Broken('ids are %s, undisturbed %s' % (ids, want))
     if code == 0:
@@ -362,9 +436,11 @@ def check_workers(workers, want):
         if w.killed:
             continue
         w.signal(signal.SIGCONT)
-        code, ids, message = Run([w.address], '2').finish()
+        code, ids, message = Run([w.address], '2', w.protocol).finish()
         if code != 0 or ids != want:
             raise Broken('an honest client gets code %s, %s: %s' % (code, ids, message))
+        if w.protocol != 'rpc':
+            w.await_empty()
 
 
 def end_all(workers, proxies):
@@ -376,41 +452,52 @@ def end_all(workers, proxies):
             raise Broken('a worker ends with code %s: %s' % (code, ''.join(w.said[-20:])))
 
 
-def play(seed, want, traffic):
+def begin(n, protocol, rng, folder):
+    workers = [Worker(protocol, folder) for _ in range(n)]
+    proxies = [Proxy(w, rng) for w in workers]
+    for w, p in zip(workers, proxies):
+        w.know(w.address)
+        w.know(p.address)
+    return workers, proxies
+
+
+def play(seed, want, traffic, folder):
     """One seed; a line about it."""
     rng = random.Random(seed)
-    workers = [Worker() for _ in range(rng.choice([1, 2]))]
-    proxies = [Proxy(w, rng) for w in workers]
+    protocol = rng.choice(PROTOCOLS)
+    workers, proxies = begin(rng.choice([1, 2]), protocol, rng, folder)
     try:
-        fault = Fault(rng, proxies, traffic[len(workers)])
+        fault = Fault(rng, proxies, traffic[protocol, len(workers)], protocol)
         if fault.early:
             fault.strike()
-        fault.run = Run([p.address for p in proxies], '2' if len(workers) == 1 else '1,1')
+        fault.run = Run([p.address for p in proxies], '2' if len(workers) == 1 else '1,1', protocol)
         fault.arm()
         try:
             code, ids, message = fault.run.finish()
         finally:
             fault.end()
-        about = '%s%s: %s' % (fault, '' if fault.struck else ' (never)', message or 'ids')
+        about = '%s, %s%s: %s' % (protocol, fault, '' if fault.struck else ' (never)', message or 'ids')
         judge(fault, code, ids, message, want)
         check_workers(workers, want)
     except Broken as why:
-        raise Broken('%s: %s' % (fault, why)) from why
+        raise Broken('%s, %s: %s' % (protocol, fault, why)) from why
     finally:
         for p in proxies:
-            p.flows.set()
+            p.go_on()
         end_all(workers, proxies)
     return about
 
 
-def measure(n, want):
+def measure(protocol, n, want, folder):
     """Bytes that pass each proxy in an undisturbed run over n workers."""
-    workers = [Worker() for _ in range(n)]
-    proxies = [Proxy(w, random.Random(0)) for w in workers]
-    code, ids, message = Run([p.address for p in proxies], '2' if n == 1 else '1,1').finish()
+    workers, proxies = begin(n, protocol, random.Random(0), folder)
+    run = Run([p.address for p in proxies], '2' if n == 1 else '1,1', protocol)
+    code, ids, message = run.finish()
     end_all(workers, proxies)
     if code != 0 or ids != want:
         raise Broken('undisturbed: code %s, %s: %s' % (code, ids, message))
+    if protocol == 'own' and n == 2 and proxies[1].passed['link up'] == 0:
+        raise Broken('undisturbed: no link passes the proxy')
     return [p.passed for p in proxies]
 
 
@@ -420,14 +507,17 @@ def main():
     code, want, message = Run([], '').finish()
     if code != 0:
         sys.exit('undisturbed: ' + message)
-    traffic = {n: measure(n, want) for n in (1, 2)}
-    for seed in range(first, last + 1):
-        try:
-            print('seed %d: %s' % (seed, play(seed, want, traffic)), flush=True)
-        except Broken as why:
-            print('seed %d FAILED: %s' % (seed, why))
-            print('again: SHOAL=%s python3 %s %d' % (os.environ['SHOAL'], sys.argv[0], seed))
-            return 1
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ['XDG_CONFIG_HOME'] = folder + '/config'
+        os.environ['XDG_CACHE_HOME'] = folder + '/cache'
+        traffic = {(p, n): measure(p, n, want, folder) for p in PROTOCOLS for n in (1, 2)}
+        for seed in range(first, last + 1):
+            try:
+                print('seed %d: %s' % (seed, play(seed, want, traffic, folder)), flush=True)
+            except Broken as why:
+                print('seed %d FAILED: %s' % (seed, why))
+                print('again: SHOAL=%s python3 %s %d' % (os.environ['SHOAL'], sys.argv[0], seed))
+                return 1
     return 0
 
 
