@@ -155,6 +155,14 @@ static void hand_on(struct seat *s, const struct sh_station_output *o, struct sh
     if (*st) sh_station_pass(behind, o->number, *st, err);
 }
 
+// Under the lock.
+static void break_off(struct pipeline *p, enum shoal_status st, const struct shoal_error *why)
+{
+    if (p->broken) return;
+    p->broken = st;
+    p->why = *why;
+}
+
 static void on_output(void *self, const struct sh_station_output *o)
 {
     struct seat *s = self;
@@ -170,6 +178,7 @@ static void on_output(void *self, const struct sh_station_output *o)
     while (j && !j->announced && !p->broken)
         (void)sh_cond_wait(&p->changed, &p->lock, INT64_MAX);
     if (j) note_failure(j, o);
+    if (o->lost && o->error) break_off(p, o->status, o->error); // known with the result
     if (j && last) take_last(p, j, o);
     on = j && !last && !p->broken && (!s->joined || o->hidden);
     release = !j || (!last && (j->here & bit(s->index)));
@@ -194,10 +203,7 @@ static void on_lost(void *self, enum shoal_status st, const struct shoal_error *
     struct pipeline *p = s->p;
 
     sh_mutex_lock(&p->lock);
-    if (!p->broken) {
-        p->broken = st;
-        p->why = *err;
-    }
+    break_off(p, st, err);
     sh_cond_broadcast(&p->changed);
     sh_mutex_unlock(&p->lock);
 }

@@ -185,6 +185,7 @@ static void fill_output(struct sh_runner *r, struct sh_runner_slot *s, struct sh
         r->error = s->error;
         o->error = &r->error;
         o->here = s->here;
+        o->lost = s->here && s->status == r->lost;
         return;
     }
     o->hidden = s->out.hidden;

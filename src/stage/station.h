@@ -37,6 +37,7 @@ struct sh_station_output {
     enum shoal_status status;        /* of the step */
     const struct shoal_error *error; /* where status is not OK */
     bool here;                       /* it failed at this station, not before it */
+    bool lost;                       /* and the station with it: sink.lost follows */
     const float *hidden;             /* [n_rows][width], NULL at the last stage and on failure */
     int64_t width;
     int32_t n_rows;
