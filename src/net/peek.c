@@ -2,19 +2,22 @@
  *
  *      below ──> held [0, n_held) ──> reader
  *
- * Once the held bytes are given out, every call goes straight to the stream below.
+ * Once the held bytes are given out, every call goes straight to the stream below.  Until the first
+ * byte has come, taking it and noting that it came are one thing to who asks sh_peek_heard().
  */
 #include "net/peek.h"
 
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/thread.h"
 
 struct peek_stream {
     struct sh_stream head;
     struct sh_stream *below;
     void (*closing)(void *self);
     void *self;
+    struct sh_mutex lock; // of reading, while nothing was heard
     _Atomic bool heard;
     uint8_t held[SH_PEEK_MAX];
     size_t n_held;
@@ -31,7 +34,22 @@ static void peek_close(struct sh_stream *s)
 
     if (p->closing) p->closing(p->self);
     sh_stream_close(p->below);
+    sh_mutex_release(&p->lock);
     sh_free(p);
+}
+
+static enum shoal_status read_below(struct peek_stream *p, void *dst, size_t n, size_t *got,
+                                    bool *end, struct shoal_error *err)
+{
+    enum shoal_status st;
+
+    if (atomic_load_explicit(&p->heard, memory_order_relaxed))
+        return p->below->ops->read(p->below, dst, n, got, end, err);
+    sh_mutex_lock(&p->lock);
+    st = p->below->ops->read(p->below, dst, n, got, end, err);
+    if (*got > 0) atomic_store_explicit(&p->heard, true, memory_order_relaxed);
+    sh_mutex_unlock(&p->lock);
+    return st;
 }
 
 static enum shoal_status peek_read(struct sh_stream *s, void *dst, size_t n, size_t *got, bool *end,
@@ -39,11 +57,7 @@ static enum shoal_status peek_read(struct sh_stream *s, void *dst, size_t n, siz
 {
     struct peek_stream *p = peek_of(s);
 
-    if (p->n_held == 0) {
-        enum shoal_status st = p->below->ops->read(p->below, dst, n, got, end, err);
-        if (*got > 0) atomic_store_explicit(&p->heard, true, memory_order_relaxed);
-        return st;
-    }
+    if (p->n_held == 0) return read_below(p, dst, n, got, end, err);
     *end = false;
     *got = n < p->n_held ? n : p->n_held;
     memcpy(dst, p->held, *got);
@@ -104,31 +118,50 @@ enum shoal_status sh_peek_open(struct sh_stream **out, struct sh_stream *below,
     p->head.clock = below->clock;
     memcpy(p->head.peer, below->peer, sizeof p->head.peer);
     p->below = below;
+    sh_mutex_init(&p->lock);
     p->closing = closing;
     p->self = self;
     *out = &p->head;
     return SHOAL_OK;
 }
 
+/* Until there may be something to read. */
+static enum shoal_status wait_below(struct peek_stream *p, struct sh_pace *pace,
+                                    struct shoal_error *err)
+{
+    const int64_t left = sh_pace_left(pace, sh_now_ns(p->head.clock));
+    enum shoal_status st = SHOAL_ERR_TIMEOUT;
+
+    if (left > 0) st = p->below->ops->wait(p->below, SH_STREAM_READABLE, left, err);
+    if (st == SHOAL_ERR_TIMEOUT)
+        st = sh_fail(err, st, "%s sends too slowly: the time allowed has passed", p->head.peer);
+    return st;
+}
+
 enum shoal_status sh_peek(struct sh_stream *s, void *dst, size_t n, struct sh_pace *pace,
                           struct shoal_error *err)
 {
     struct peek_stream *p = peek_of(s);
+    enum shoal_status st = SHOAL_OK;
 
     SH_ASSERT(s->ops == &g_peek_ops && n <= sizeof p->held);
-    while (p->n_held < n) {
-        size_t got;
-        enum shoal_status st =
-            sh_stream_read_some(p->below, p->held + p->n_held, n - p->n_held, pace, &got, err);
-        if (st) return st;
-        if (got == 0) {
+    while (p->n_held < n && !st) {
+        size_t got = 0;
+        bool end = false;
+        st = read_below(p, p->held + p->n_held, n - p->n_held, &got, &end, err);
+        p->n_held += got;
+        if (!st && end) {
             st = sh_fail(err, SHOAL_ERR_PEER, "%s closed the connection after %zu bytes", s->peer,
                          p->n_held);
-            sh_error_set_peer(err, s->peer);
-            return st;
+        } else if (!st && got == 0) {
+            st = wait_below(p, pace, err);
+        } else if (!st) {
+            sh_pace_moved(pace, sh_now_ns(s->clock), got);
         }
-        p->n_held += got;
-        atomic_store_explicit(&p->heard, true, memory_order_relaxed);
+    }
+    if (st) {
+        sh_error_set_peer(err, s->peer);
+        return st;
     }
     memcpy(dst, p->held, n);
     return SHOAL_OK;
@@ -137,8 +170,12 @@ enum shoal_status sh_peek(struct sh_stream *s, void *dst, size_t n, struct sh_pa
 bool sh_peek_heard(struct sh_stream *s)
 {
     struct peek_stream *p = peek_of(s);
+    bool heard;
 
     SH_ASSERT(s->ops == &g_peek_ops);
-    if (atomic_load_explicit(&p->heard, memory_order_relaxed)) return true;
-    return p->below->ops->wait(p->below, SH_STREAM_READABLE, 0, NULL) == SHOAL_OK;
+    sh_mutex_lock(&p->lock);
+    heard = atomic_load_explicit(&p->heard, memory_order_relaxed) ||
+            p->below->ops->wait(p->below, SH_STREAM_READABLE, 0, NULL) == SHOAL_OK;
+    sh_mutex_unlock(&p->lock);
+    return heard;
 }
