@@ -166,14 +166,17 @@ void sh_link_detach(struct sh_rpc_link *k)
 
 void sh_link_down(struct sh_rpc_link *k, enum shoal_status st, const struct shoal_error *why)
 {
-    bool told;
+    bool first, told;
 
     sh_mutex_lock(&k->lock);
-    told = !k->closing && !k->down;
+    first = !k->down; // threads of several connections may know
+    told = first && !k->closing;
     k->down = true;
-    k->st = st ? st : SHOAL_ERR_PEER;
-    k->why = *why;
-    if (!st) {
+    if (first) {
+        k->st = st ? st : SHOAL_ERR_PEER;
+        k->why = *why;
+    }
+    if (first && !st) {
         (void)sh_fail(&k->why, SHOAL_ERR_PEER, "rpc: the other end has closed the link");
     }
     sh_cond_broadcast(&k->changed);
