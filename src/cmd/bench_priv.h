@@ -28,7 +28,7 @@ struct sh_bench_job {
 
 /* "pp512 @ d1024", "tg128 x8, 2 groups". */
 struct sh_bench_name {
-    char text[80];
+    char text[128];
 };
 struct sh_bench_name sh_bench_name_of(const struct sh_bench_test *t);
 
