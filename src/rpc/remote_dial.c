@@ -3,7 +3,7 @@
  *
  * Where it fails, the sentence says what to do.  A peer that closes without a greeting is asked
  * once in llama.cpp's protocol, on a connection of its own: its servers are what people most
- * often name by mistake.
+ * often name by mistake.  One that answers is greeted once more, for workers may speak both.
  */
 #include "rpc/remote_priv.h"
 
@@ -109,12 +109,44 @@ static enum shoal_status need_key(const struct sh_remote *r, struct shoal_error 
                    r->address, r->address);
 }
 
-/* What a failed greeting may mean. */
-static enum shoal_status explain(const struct sh_remote *r, enum shoal_status st,
+/* One attempt.  *greets: it came as far as a greeting. */
+static enum shoal_status dial_once(const struct sh_remote *r, enum sh_rpc_purpose purpose,
+                                   struct sh_rpc_conn **out, bool *greets, struct shoal_error *err)
+{
+    struct sh_rpc_conn_options opt = {.features = r->features,
+                                      .purpose = purpose,
+                                      .encrypted = r->has_key,
+                                      .silence_ns = r->silence_ns,
+                                      .queue_max = QUEUE_MAX};
+    struct sh_stream *s = NULL;
+    enum shoal_status st;
+
+    *out = NULL;
+    *greets = false;
+    memcpy(opt.machine, r->machine, sizeof opt.machine);
+    st = connect_to(r, &s, err);
+    if (st) return st;
+    if (r->has_key) {
+        st = encrypt(r, &s, err);
+    } else if (!r->insecure && !is_loopback(s->peer)) {
+        sh_stream_close(s);
+        return need_key(r, err);
+    }
+    *greets = true;
+    return st ? st : sh_rpc_conn_connect(out, s, &opt, err);
+}
+
+/* What a failed greeting may mean.  A worker may speak both protocols: whether it was only cut off,
+ * a second greeting tells. */
+static enum shoal_status explain(const struct sh_remote *r, enum sh_rpc_purpose purpose,
+                                 struct sh_rpc_conn **out, enum shoal_status st,
                                  struct shoal_error *err)
 {
+    bool greets;
+
     if (st != SHOAL_ERR_PEER && st != SHOAL_ERR_TIMEOUT) return st;
     if (speaks_llama(r)) {
+        if (!dial_once(r, purpose, out, &greets, NULL)) return SHOAL_OK;
         return sh_fail(err, SHOAL_ERR_PEER,
                        "%s speaks llama.cpp's RPC protocol, not shoal's: give it with --rpc %s",
                        r->address, r->address);
@@ -129,24 +161,8 @@ static enum shoal_status explain(const struct sh_remote *r, enum shoal_status st
 enum shoal_status sh_remote_dial(const struct sh_remote *r, enum sh_rpc_purpose purpose,
                                  struct sh_rpc_conn **out, struct shoal_error *err)
 {
-    struct sh_rpc_conn_options opt = {.features = r->features,
-                                      .purpose = purpose,
-                                      .encrypted = r->has_key,
-                                      .silence_ns = r->silence_ns,
-                                      .queue_max = QUEUE_MAX};
-    struct sh_stream *s = NULL;
-    enum shoal_status st;
+    bool greets;
+    const enum shoal_status st = dial_once(r, purpose, out, &greets, err);
 
-    *out = NULL;
-    memcpy(opt.machine, r->machine, sizeof opt.machine);
-    st = connect_to(r, &s, err);
-    if (st) return st;
-    if (r->has_key) {
-        st = encrypt(r, &s, err);
-    } else if (!r->insecure && !is_loopback(s->peer)) {
-        sh_stream_close(s);
-        return need_key(r, err);
-    }
-    if (!st) st = sh_rpc_conn_connect(out, s, &opt, err);
-    return st ? explain(r, st, err) : SHOAL_OK;
+    return st && greets ? explain(r, purpose, out, st, err) : st;
 }
