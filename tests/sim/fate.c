@@ -128,6 +128,7 @@ static enum fate_kind draw_kind(const struct cast *c, const struct cast_host *h)
     // Between workers there is much to go wrong.
     if (h->n_own > 1 && sim_chance(350))
         return FATE_LINK_PULL + sim_random(FATE_LINK_CORRUPT - FATE_LINK_PULL + 1);
+    if (c->fate.with_keys && sim_chance(100)) return FATE_REVOKE;
     do {
         k = (enum fate_kind)sim_random(FATE_KIND_COUNT);
     } while (!has_place(c, h, k));
@@ -426,6 +427,15 @@ bool fate_holds_up(const struct cast *c, int worker)
     return c->fate.scarce;
 }
 
+bool fate_ends(const struct cast *c, const struct cast_host *h)
+{
+    for (int i = 0; i < c->fate.n_faults; i++) {
+        const struct fault *f = &c->fate.fault[i];
+        if (f->kind == FATE_TERM && strikes(f, h)) return true;
+    }
+    return false;
+}
+
 bool fate_changes(const struct cast *c, const struct cast_host *h)
 {
     for (int i = 0; i < c->fate.n_faults; i++) {
@@ -487,7 +497,7 @@ bool fate_harmless(const struct cast *c, const struct cast_host *h)
 int64_t fate_allowance(const struct cast *c, const struct cast_host *h)
 {
     const int64_t step = h->step_ns > 5 * SH_SECOND ? h->step_ns : 5 * SH_SECOND;
-    int64_t sum = 7 * SH_SECOND + fate_lasted(c, h); // undisturbed, on the slowest links
+    int64_t sum = 8 * SH_SECOND + fate_lasted(c, h); // undisturbed, on the slowest links
 
     if (h->n_own > 0) sum += OWN_NS;
     if (c->fate.walled && h->n_own > 1) sum += (h->n_own - 1) * WALL_NS;

@@ -95,6 +95,8 @@ bool fate_concerns(const struct cast *c, const struct cast_host *h, int worker);
 bool fate_harmless(const struct cast *c, const struct cast_host *h);
 /* Did a fault strike that makes a worker itself slow? */
 bool fate_holds_up(const struct cast *c, int worker);
+/* Was a worker of this host told to end? */
+bool fate_ends(const struct cast *c, const struct cast_host *h);
 /* Did a byte change on its way to or from this host; and one that nothing protects? */
 bool fate_changes(const struct cast *c, const struct cast_host *h);
 bool fate_corrupts(const struct cast *c, const struct cast_host *h);

@@ -211,6 +211,13 @@ static bool lacks_memory(const struct cast *c, const struct cast_host *h)
     return c->fate.memory_max > 0 && (h->status == SHOAL_ERR_NOMEM || h->status == SHOAL_ERR_LIMIT);
 }
 
+static bool is_of_network(const struct cast *c, const struct cast_host *h)
+{
+    if (h->status == SHOAL_ERR_PEER || h->status == SHOAL_ERR_TIMEOUT) return true;
+    if (lacks_memory(c, h) || fate_changes(c, h)) return true;
+    return h->status == SHOAL_ERR_STATE && fate_ends(c, h); // "is about to end"
+}
+
 static void judge(const struct cast *c, const struct cast_host *h)
 {
     const int64_t took = h->ended_ns - h->began_ns, allowed = fate_allowance(c, h);
@@ -225,14 +232,15 @@ static void judge(const struct cast *c, const struct cast_host *h)
     if (!fate_corrupts(c, h)) check_tokens(h);
     if (!h->status) return;
     if (h->err.message[0] == '\0') sim_fail("host %d fails without a word", h->index);
+    if (h->n_own == h->n_servers && strstr(h->err.message, "--rpc"))
+        sim_fail("host %d is told to use another protocol: %s", h->index, h->err.message);
     if (c->fate.scarce || fate_corrupts(c, h)) return;
     if (h->status == SHOAL_ERR_CANCELLED && h->stop && !h->opened) return;
     if (fate_harmless(c, h)) {
         sim_fail("host %d fails though nothing happened that should hurt it: %s", h->index,
                  h->err.message);
     }
-    if (h->status != SHOAL_ERR_PEER && h->status != SHOAL_ERR_TIMEOUT && !lacks_memory(c, h) &&
-        !fate_changes(c, h)) {
+    if (!is_of_network(c, h)) {
         sim_fail("host %d: a fault of the network is called %s: %s", h->index,
                  shoal_status_name(h->status), h->err.message);
     }
