@@ -292,6 +292,7 @@ static void strike(void *self, int64_t unused)
     (void)unused;
     if (c->over || f->struck) return;
     f->struck = true;
+    f->struck_ns = sim_now();
     sim_note(KIND[f->kind].name, f->worker, f->host);
     sim_say("%s: %s (worker %d, host %d)", KIND[f->kind].name, KIND[f->kind].text, f->worker,
             f->host);
@@ -425,6 +426,15 @@ bool fate_holds_up(const struct cast *c, int worker)
         if (f->kind == FATE_STOP || f->kind == FATE_SLOW || f->kind == FATE_FILES) return true;
     }
     return c->fate.scarce;
+}
+
+const struct fault *fate_find(const struct cast *c, enum fate_kind kind)
+{
+    for (int i = 0; i < c->fate.n_faults; i++) {
+        const struct fault *f = &c->fate.fault[i];
+        if (f->kind == kind && f->struck) return f;
+    }
+    return NULL;
 }
 
 bool fate_ends(const struct cast *c, const struct cast_host *h)

@@ -53,6 +53,7 @@ struct fault {
     int64_t after_ns, lasts_ns; /* SIM_NEVER: for ever */
     uint32_t number;            /* which thread or allocation; bytes per second */
     bool struck;
+    int64_t struck_ns;
 };
 
 const char *fate_name(enum fate_kind kind);
@@ -95,6 +96,8 @@ bool fate_concerns(const struct cast *c, const struct cast_host *h, int worker);
 bool fate_harmless(const struct cast *c, const struct cast_host *h);
 /* Did a fault strike that makes a worker itself slow? */
 bool fate_holds_up(const struct cast *c, int worker);
+/* The fault of this kind that struck, NULL: none did. */
+const struct fault *fate_find(const struct cast *c, enum fate_kind kind);
 /* Was a worker of this host told to end? */
 bool fate_ends(const struct cast *c, const struct cast_host *h);
 /* Did a byte change on its way to or from this host; and one that nothing protects? */

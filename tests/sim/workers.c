@@ -19,7 +19,8 @@
 #define DRAIN_NS                                                                                   \
     (75 * SH_SECOND) /* keep-alive finds lost clients within 35 s, limits of frames 10 */
 #define OWN_DRAIN_NS (12 * SH_SECOND) /* silence ends a connection after 10 s; and the lease */
-#define DRAINED_NS (8 * SH_SECOND)    /* 5 s for commands under way, then they are cut */
+#define LEASE_MARGIN_NS (2 * SH_SECOND)
+#define DRAINED_NS (8 * SH_SECOND) /* 5 s for commands under way, then they are cut */
 
 /* ---- what is left of clients ---------------------------------------------------------------- */
 
@@ -72,6 +73,19 @@ void cast_check_drained(struct cast *c)
             }
             sim_sleep(100 * SH_MS);
         }
+    }
+}
+
+void cast_check_lease(struct cast *c, int64_t left_ns)
+{
+    const int64_t end = left_ns + c->fate.lease_ns + LEASE_MARGIN_NS;
+
+    if (sim_now() < end) sim_sleep(end - sim_now());
+    for (int i = 0; i < c->fate.n_workers; i++) {
+        const struct load l = load_of(cast_worker(c, i));
+        if (l.n_sessions == 0 && l.memory_used == 0) continue;
+        sim_fail("worker %d keeps %d sessions and %zu bytes beyond their lease of %.3f s", i,
+                 l.n_sessions, l.memory_used, (double)c->fate.lease_ns / 1e9);
     }
 }
 

@@ -15,7 +15,8 @@
 #include "sim/sched.h"
 #include "sim/world_cast.h"
 
-enum { N_CTX = 96, HONEST_NODE = 20 };
+enum { N_CTX = 96, HONEST_NODE = 20, STRANGER_NODE = 22 };
+#define REVOKED_NS (3 * SH_SECOND) /* keys are looked after once a second */
 #define HONEST_NS (20 * SH_SECOND) /* more than any link is slow */
 /* Folders cannot be made below this: hashes are remembered nowhere. */
 #define NOWHERE "/dev/null/hashes"
@@ -206,6 +207,13 @@ static bool names_a_culprit(const struct cast *c, const struct cast_host *h)
     return false;
 }
 
+static bool uses_layers(const struct cast_host *h, int worker)
+{
+    for (int i = 0; i < h->n_servers; i++)
+        if (h->worker[i] == worker && h->layers[i] > 0) return true;
+    return false;
+}
+
 static bool lacks_memory(const struct cast *c, const struct cast_host *h)
 {
     return c->fate.memory_max > 0 && (h->status == SHOAL_ERR_NOMEM || h->status == SHOAL_ERR_LIMIT);
@@ -216,6 +224,19 @@ static bool is_of_network(const struct cast *c, const struct cast_host *h)
     if (h->status == SHOAL_ERR_PEER || h->status == SHOAL_ERR_TIMEOUT) return true;
     if (lacks_memory(c, h) || fate_changes(c, h)) return true;
     return h->status == SHOAL_ERR_STATE && fate_ends(c, h); // "is about to end"
+}
+
+/* A key that is revoked ends what it opened. */
+static void check_revoked(const struct cast *c, const struct cast_host *h)
+{
+    const struct fault *f = fate_find(c, FATE_REVOKE);
+
+    if (!f || f->host != h->index || !uses_layers(h, f->worker) || fate_holds_up(c, f->worker))
+        return;
+    if (h->answered_ns - f->struck_ns > REVOKED_NS) {
+        sim_fail("host %d works on for %.1f s after its key was revoked", h->index,
+                 (double)(h->answered_ns - f->struck_ns) / 1e9);
+    }
 }
 
 static void judge(const struct cast *c, const struct cast_host *h)
@@ -230,7 +251,10 @@ static void judge(const struct cast *c, const struct cast_host *h)
                  (double)allowed / 1e9, h->err.message);
     }
     if (!fate_corrupts(c, h)) check_tokens(h);
-    if (!h->status) return;
+    if (!h->status) {
+        check_revoked(c, h);
+        return;
+    }
     if (h->err.message[0] == '\0') sim_fail("host %d fails without a word", h->index);
     if (h->n_own == h->n_servers && strstr(h->err.message, "--rpc"))
         sim_fail("host %d is told to use another protocol: %s", h->index, h->err.message);
@@ -287,6 +311,37 @@ static void print_log(void *user, const struct sh_log_record *r)
     }
 }
 
+/* Whose key was revoked gets nothing more. */
+static void check_stranger(struct cast *c)
+{
+    const struct fault *f = fate_find(c, FATE_REVOKE);
+    struct cast_host *h = &c->stranger;
+
+    if (!f) return;
+    *h = (struct cast_host){.n_servers = 1,
+                            .n_own = 1,
+                            .worker = {f->worker},
+                            .layers = {WORLD_LAYERS},
+                            .step_ns = 10 * SH_SECOND,
+                            .rows_max = 16};
+    begin_host(c, h, f->host, STRANGER_NODE);
+    sim_join(h->thread);
+    if (h->status != SHOAL_ERR_PEER) {
+        sim_fail("with a revoked key: %s: %s", shoal_status_name(h->status), h->err.message);
+    }
+    if (!strstr(h->err.message, "key"))
+        sim_fail("a host with a revoked key is not told so: %s", h->err.message);
+}
+
+/* A host that vanished leaves nothing behind for longer than it should. */
+static void check_lease(struct cast *c)
+{
+    const struct fault *f = fate_find(c, FATE_LEAVE);
+
+    if (f && c->fate.own && !c->fate.mixed && c->fate.n_faults == 1 && c->fate.n_hosts == 1)
+        cast_check_lease(c, f->struck_ns);
+}
+
 /* ---- stories -------------------------------------------------------------------------------- */
 
 static void begin(struct cast *c, const struct world_model *m, const struct world_options *o)
@@ -327,6 +382,7 @@ static void play(struct cast *c)
         begin_host(c, &c->host[i], i, CAST_HOST_NODE + i);
     for (int i = 0; i < f->n_hosts; i++)
         sim_join(c->host[i].thread);
+    check_lease(c);
     if (f->with_rude) sim_join(c->rude_thread);
     fate_end(c);
     for (int i = 0; i < f->n_hosts; i++)
@@ -337,6 +393,7 @@ static void play(struct cast *c)
         cast_check_drained(c);
     }
     check_honest(c);
+    check_stranger(c);
     cast_check_drained(c);
     cast_stop_workers(c);
     cast_remove_folders(c);

@@ -62,7 +62,7 @@ struct cast {
     struct cast_worker worker[CAST_WORKERS_MAX];
     int n_started;
     int now[CAST_SERVERS_MAX]; /* which life of worker i is the present one */
-    struct cast_host host[CAST_HOSTS_MAX], honest;
+    struct cast_host host[CAST_HOSTS_MAX], honest, stranger;
     int rude_thread; /* a client that stops in the middle of a frame */
     struct sh_stream *rude;
     char cache_dir[CAST_SERVERS_MAX][128]; /* of each worker, over all its lives */
@@ -82,6 +82,8 @@ void cast_tell_to_end(struct cast_worker *w);
 void cast_revoke(struct cast *c, int worker, int host);
 void cast_await_workers(struct cast *c);
 void cast_stop_workers(struct cast *c);
+/* A host that left at that time: its sessions last no longer than their lease. */
+void cast_check_lease(struct cast *c, int64_t left_ns);
 /* Nothing of clients is left, soon. */
 void cast_check_drained(struct cast *c);
 void cast_make_folders(struct cast *c);
