@@ -217,6 +217,105 @@ static enum shoal_status send_route(struct sh_remote_station *s, struct sh_rpc_h
     return st;
 }
 
+/* ---- when a link is lost ---------------------------------------------------------------------*/
+
+/* The reader's station, which stays until leave_reader(); NULL: it is closed. */
+static struct sh_remote_station *enter_reader(struct sh_remote_join *j)
+{
+    struct sh_remote_station *s;
+
+    sh_mutex_lock(&j->lock);
+    s = j->to;
+    if (s) j->n_users++;
+    sh_mutex_unlock(&j->lock);
+    return s;
+}
+
+static void leave_reader(struct sh_remote_join *j)
+{
+    sh_mutex_lock(&j->lock);
+    if (--j->n_users == 0) sh_cond_broadcast(&j->changed);
+    sh_mutex_unlock(&j->lock);
+}
+
+static void *mend(void *self)
+{
+    struct sh_remote_join *j = self;
+    struct sh_remote_station *from = j->mending, *to;
+    struct shoal_error err = SHOAL_ERROR_INIT, why = SHOAL_ERROR_INIT;
+    const enum shoal_status st = send_route(from, (struct sh_rpc_handle){0, 0}, j->format, &err);
+
+    if (st) {
+        (void)sh_fail(&why, SHOAL_ERR_PEER,
+                      "stage %d: the link to stage %d is lost (%.60s), and %.90s", from->index,
+                      from->index + 1, j->lost, err.message);
+        sh_error_set_peer(&why, from->r->address);
+        sh_remote_station_lost(from, SHOAL_ERR_PEER, &why);
+        return NULL;
+    }
+    sh_log(SH_LOG_WARN, "rpc",
+           "the link of stage %d to stage %d is lost, its rows go through this host now: %s",
+           from->index, from->index + 1, j->lost);
+    close_link(from->r, j->from_link);
+    to = enter_reader(j);
+    if (to) {
+        close_link(to->r, j->to_link);
+        leave_reader(j);
+    }
+    return NULL;
+}
+
+/* Under the lock of the remote that told it. */
+static void lose_link(struct sh_remote_join *j, struct sh_rpc_text why)
+{
+    sh_mutex_lock(&j->lock);
+    if (!j->down && j->from && j->to) {
+        j->down = true;
+        j->mending = j->from;
+        j->route.direct = false;
+        sh_rpc_text_copy(j->lost, sizeof j->lost, why);
+        (void)snprintf(j->route.why, sizeof j->route.why, "%s", j->lost);
+        // Without the thread the steps in flight never end: the caller's own limits count.
+        (void)!sh_thread_start(&j->mender, "shoal-mend", mend, j, NULL);
+    }
+    sh_mutex_unlock(&j->lock);
+}
+
+/* Under the remote's lock: nobody has joined that link yet, but somebody may be about to. */
+static void note_down(struct sh_remote *r, const struct sh_rpc_link_down *m)
+{
+    struct sh_remote_down *d = &r->down[r->n_down++ % SH_REMOTE_DOWNS];
+
+    d->link = m->link;
+    sh_rpc_text_copy(d->why, sizeof d->why, m->message);
+}
+
+void sh_remote_link_down(struct sh_remote *r, const struct sh_rpc_link_down *m)
+{
+    struct sh_remote_join *j = NULL;
+
+    sh_mutex_lock(&r->lock);
+    for (int i = 0; i < r->n_stations && !j; i++) {
+        const struct sh_remote_station *s = r->station[i];
+        if (s->onward && handle_equal(s->onward->from_link, m->link)) j = s->onward;
+        if (!j && s->backward && handle_equal(s->backward->to_link, m->link)) j = s->backward;
+    }
+    if (j) {
+        lose_link(j, m->message);
+    } else {
+        note_down(r, m);
+    }
+    sh_mutex_unlock(&r->lock);
+}
+
+/* Under the remote's lock: was the link lost before it was joined? */
+static void see_down(const struct sh_remote *r, struct sh_remote_join *j, struct sh_rpc_handle link)
+{
+    for (int i = 0; i < SH_REMOTE_DOWNS; i++) {
+        if (handle_equal(r->down[i].link, link)) lose_link(j, sh_rpc_text_from(r->down[i].why));
+    }
+}
+
 /* ---- joining ---------------------------------------------------------------------------------*/
 
 static void free_join(struct sh_remote_join *j)
@@ -254,9 +353,11 @@ static enum shoal_status begin_join(struct sh_remote_join *j, struct shoal_error
     sh_mutex_unlock(&j->from->lock);
     sh_mutex_lock(&j->from->r->lock);
     j->from->onward = j;
+    see_down(j->from->r, j, j->from_link);
     sh_mutex_unlock(&j->from->r->lock);
     sh_mutex_lock(&j->to->r->lock);
     j->to->backward = j;
+    see_down(j->to->r, j, j->to_link);
     sh_mutex_unlock(&j->to->r->lock);
     sh_log(SH_LOG_DEBUG, "rpc", "stage %d goes to stage %d at %s, %u us there and back",
            j->from->index, j->to->index, j->route.address, (unsigned)j->route.round_trip_us);
@@ -339,81 +440,7 @@ enum shoal_status sh_remote_link_probe(struct sh_station *from, uint32_t bytes, 
     return st;
 }
 
-/* ---- when a link is lost ---------------------------------------------------------------------*/
-
-/* The reader's station, which stays until leave_reader(); NULL: it is closed. */
-static struct sh_remote_station *enter_reader(struct sh_remote_join *j)
-{
-    struct sh_remote_station *s;
-
-    sh_mutex_lock(&j->lock);
-    s = j->to;
-    if (s) j->n_users++;
-    sh_mutex_unlock(&j->lock);
-    return s;
-}
-
-static void leave_reader(struct sh_remote_join *j)
-{
-    sh_mutex_lock(&j->lock);
-    if (--j->n_users == 0) sh_cond_broadcast(&j->changed);
-    sh_mutex_unlock(&j->lock);
-}
-
-static void *mend(void *self)
-{
-    struct sh_remote_join *j = self;
-    struct sh_remote_station *from = j->mending, *to;
-    struct shoal_error err = SHOAL_ERROR_INIT, why = SHOAL_ERROR_INIT;
-    const enum shoal_status st = send_route(from, (struct sh_rpc_handle){0, 0}, j->format, &err);
-
-    if (st) {
-        (void)sh_fail(&why, SHOAL_ERR_PEER,
-                      "stage %d: the link to stage %d is lost (%.60s), and %.90s", from->index,
-                      from->index + 1, j->lost, err.message);
-        sh_error_set_peer(&why, from->r->address);
-        sh_remote_station_lost(from, SHOAL_ERR_PEER, &why);
-        return NULL;
-    }
-    sh_log(SH_LOG_WARN, "rpc",
-           "the link of stage %d to stage %d is lost, its rows go through this host now: %s",
-           from->index, from->index + 1, j->lost);
-    close_link(from->r, j->from_link);
-    to = enter_reader(j);
-    if (to) {
-        close_link(to->r, j->to_link);
-        leave_reader(j);
-    }
-    return NULL;
-}
-
-void sh_remote_link_down(struct sh_remote *r, const struct sh_rpc_link_down *m)
-{
-    struct sh_remote_join *j = NULL;
-    bool writer = false;
-
-    sh_mutex_lock(&r->lock);
-    for (int i = 0; i < r->n_stations && !j; i++) {
-        struct sh_remote_station *s = r->station[i];
-        writer = s->onward && handle_equal(s->onward->from_link, m->link);
-        if (writer) j = s->onward;
-        if (!j && s->backward && handle_equal(s->backward->to_link, m->link)) j = s->backward;
-    }
-    if (j) {
-        sh_mutex_lock(&j->lock);
-        if (!j->down && j->from && j->to) {
-            j->down = true;
-            j->mending = j->from;
-            j->route.direct = false;
-            sh_rpc_text_copy(j->lost, sizeof j->lost, m->message);
-            (void)snprintf(j->route.why, sizeof j->route.why, "%s", j->lost);
-            // Without the thread the steps in flight never end: the caller's own limits count.
-            (void)!sh_thread_start(&j->mender, "shoal-mend", mend, j, NULL);
-        }
-        sh_mutex_unlock(&j->lock);
-    }
-    sh_mutex_unlock(&r->lock);
-}
+/* ---- rows that come home ----------------------------------------------------------------------*/
 
 /* Until the reader has been told of this step; false: it will not be, or not of this one. */
 static bool await_step(const struct sh_rpc_hidden *m, struct sh_remote_station *from,

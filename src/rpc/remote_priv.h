@@ -28,6 +28,13 @@ struct sh_remote_data;    /* the DATA connection and what is known of weights: r
 struct sh_remote_station; /* below */
 struct sh_remote_join;    /* remote_link.c: two stations and their link */
 
+/* A link that was lost when no station had joined it: the news may come first. */
+struct sh_remote_down {
+    struct sh_rpc_handle link;
+    char why[200];
+};
+#define SH_REMOTE_DOWNS 8 /* the last ones */
+
 struct sh_remote {
     /* Set when it opens, constant afterwards. */
     char address[SH_ADDRESS_TEXT_MAX]; /* as people gave it, with its port */
@@ -55,6 +62,8 @@ struct sh_remote {
     struct sh_remote_station *station[SH_REMOTE_STAGES_MAX];
     int n_stations;
     uint64_t epoch;
+    struct sh_remote_down down[SH_REMOTE_DOWNS];
+    unsigned n_down;
     enum shoal_status lost;
     struct shoal_error why;
 };

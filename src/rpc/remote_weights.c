@@ -169,6 +169,10 @@ static enum shoal_status dial(struct sh_remote_data *d, struct shoal_error *err)
     set_counted(d, d->conn);
     st = sh_thread_start(&d->reader, "weights", read_all, d, err);
     if (!st) st = sh_rpc_conn_ask(d->conn, &ask, err);
+    if (st == SHOAL_ERR_NOT_FOUND) { // the session is gone: so is the worker that had it
+        st = SHOAL_ERR_PEER;
+        if (err) err->code = st;
+    }
     if (st)
         hang_up(d);
     else if (answer.chunk_bytes > 0)
