@@ -100,10 +100,8 @@ static void draw_host(struct cast *c, struct cast_host *h)
 
 /* Where in the traffic of a link something happens: in the greeting, while loading, in the steps.
  */
-static uint64_t draw_byte(uint64_t all, bool up)
+static uint64_t draw_byte(uint64_t all, uint64_t first)
 {
-    const uint64_t first = up ? 300 : 100;
-
     if (sim_chance(200)) return sim_random((uint32_t)first);
     if (sim_chance(512)) return all - sim_random((uint32_t)(all / 4));
     return sim_random((uint32_t)(all + all / 8));
@@ -151,10 +149,10 @@ static void draw_fault(struct cast *c, struct fault *f)
         const int at = (int)sim_random((uint32_t)h->n_own - 1);
         f->worker = h->worker[at];
         f->peer = h->worker[at + 1];
-        f->byte = draw_byte(f->up ? t->link_up : t->link_down, f->up);
+        f->byte = draw_byte(f->up ? t->link_up : t->link_down, 900);
     } else {
         f->worker = h->worker[sim_random((uint32_t)h->n_servers)];
-        f->byte = draw_byte(f->up ? t->up : t->down, f->up);
+        f->byte = draw_byte(f->up ? t->up : t->down, f->up ? 300 : 100);
     }
     f->after_ns = sim_chance(200) ? 0 : draw_ns(0.1, 4000);
     f->lasts_ns = sim_chance(300) ? SIM_NEVER : draw_ns(1, 15000);
