@@ -83,9 +83,9 @@ start_worker() {
 
 say 'two workers, each a process of its own behind a socket'
 start_worker 'first worker'
-rpc=$address
+workers_at=$address
 start_worker 'second worker'
-rpc=$rpc,$address
+workers_at=$workers_at,$address
 
 # ---- the same prompt, split and not --------------------------------------------------------------
 
@@ -95,10 +95,10 @@ run() {
 ids_of() { sed -n 's/.*"ids":\(\[[0-9,]*\]\).*/\1/p' "$1"; }
 
 say 'split over both: first the plan, then the text, then the speed'
-run --rpc "$rpc" --display-prompt
+run --workers "$workers_at" --display-prompt
 
 say 'once more over both, and on this machine alone, to compare'
-run --rpc "$rpc" --json --logits-out "$tmp/split.f32" > "$tmp/split.json"
+run --workers "$workers_at" --json --logits-out "$tmp/split.f32" > "$tmp/split.json"
 run --json --logits-out "$tmp/alone.f32" > "$tmp/alone.json"
 split=$(ids_of "$tmp/split.json")
 alone=$(ids_of "$tmp/alone.json")

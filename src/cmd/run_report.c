@@ -77,49 +77,76 @@ static int64_t prompt_tokens(const struct sh_run *r)
     return r->has_perplexity ? r->n_chunks * r->chunk_tokens : (int64_t)r->prompt.len;
 }
 
-// Each protocol counts what costs it time: round trips of servers, frames of workers.
-static void add_count(struct sh_table *t, bool counts, uint64_t n, double per)
+// Each protocol counts what costs it time: round trips and whole graphs of servers, frames of
+// workers.  Only columns of what takes part are shown.
+struct columns {
+    bool servers, workers;
+};
+
+static struct columns columns_of(const struct sh_traffic *t)
 {
-    if (counts) {
-        sh_table_add(t, "%.2f", (double)n / per);
-    } else {
-        sh_table_add(t, "%s", "");
+    struct columns c = {.servers = false};
+
+    for (int i = 0; i < t->n; i++) {
+        c.workers = c.workers || t->server[i].worker;
+        c.servers = c.servers || !t->server[i].worker;
+    }
+    return c;
+}
+
+static void add_counts(struct sh_table *t, bool shown, bool counts, const uint64_t n[2],
+                       int64_t tokens)
+{
+    for (int i = 0; i < 2 && shown; i++) {
+        if (!counts) {
+            sh_table_add(t, "%s", "");
+        } else if (tokens > 0) {
+            sh_table_add(t, "%.2f", (double)n[i] / (double)tokens);
+        } else {
+            sh_table_add(t, "%llu", (unsigned long long)n[i]);
+        }
     }
 }
 
 /* Rows of one phase: what crossed the network between two moments, over `n` tokens. */
-static void add_traffic(struct sh_table *t, const char *phase, const struct sh_traffic *from,
-                        const struct sh_traffic *to, int64_t n)
+static void add_traffic(struct sh_table *t, struct columns c, const char *phase,
+                        const struct sh_traffic *from, const struct sh_traffic *to, int64_t n)
 {
     for (int i = 0; i < to->n; i++) {
         const struct sh_host_network *b = &to->server[i];
         static const struct sh_host_network zero = {.bytes_sent = 0};
         const struct sh_host_network *a = from && i < from->n ? &from->server[i] : &zero;
         const double per = n > 0 ? (double)n : 1;
+        const uint64_t trips[2] = {b->round_trips - a->round_trips,
+                                   b->graphs_sent - a->graphs_sent};
+        const uint64_t frames[2] = {b->frames_sent - a->frames_sent,
+                                    b->frames_received - a->frames_received};
         sh_table_add(t, "%s", b->address);
         sh_table_add(t, "%s", phase);
         sh_table_add(t, "%s", sh_show_bytes((double)(b->bytes_sent - a->bytes_sent) / per).text);
         sh_table_add(t, "%s",
                      sh_show_bytes((double)(b->bytes_received - a->bytes_received) / per).text);
-        add_count(t, !b->worker, b->round_trips - a->round_trips, per);
-        add_count(t, !b->worker, b->graphs_sent - a->graphs_sent, per);
-        add_count(t, b->worker, b->frames_sent - a->frames_sent, per);
-        add_count(t, b->worker, b->frames_received - a->frames_received, per);
+        add_counts(t, c.servers, !b->worker, trips, n);
+        add_counts(t, c.workers, b->worker, frames, n);
     }
 }
 
 static void show_traffic(const struct sh_run *r)
 {
-    struct sh_table t = sh_table_begin("llrrrrrr");
-    static const char *const titles[] = {"network",     "",       "sent",       "received",
-                                         "round trips", "graphs", "frames out", "in"};
+    static const char *const titles[] = {"network", "", "sent", "received"};
+    const struct columns c = columns_of(&r->ended);
+    struct sh_table t = sh_table_begin(c.servers && c.workers ? "llrrrrrr" : "llrrrr");
 
-    for (int i = 0; i < 8; i++)
+    for (int i = 0; i < 4; i++)
         sh_table_add(&t, "%s", titles[i]);
-    if (r->o.stats) add_traffic(&t, "loading", NULL, &r->loaded, 0);
-    if (r->o.stats || r->done.n < 2) add_traffic(&t, "prompt", &r->loaded, &r->prompted, 0);
-    if (r->done.n > 1) add_traffic(&t, "per token", &r->prompted, &r->ended, r->done.n - 1);
-    if (r->o.stats) add_traffic(&t, "in all", NULL, &r->ended, 0);
+    for (int i = 0; i < 2 && c.servers; i++)
+        sh_table_add(&t, "%s", i == 0 ? "round trips" : "graphs");
+    for (int i = 0; i < 2 && c.workers; i++)
+        sh_table_add(&t, "%s", i == 0 ? "frames out" : "in");
+    if (r->o.stats) add_traffic(&t, c, "loading", NULL, &r->loaded, 0);
+    if (r->o.stats || r->done.n < 2) add_traffic(&t, c, "prompt", &r->loaded, &r->prompted, 0);
+    if (r->done.n > 1) add_traffic(&t, c, "per token", &r->prompted, &r->ended, r->done.n - 1);
+    if (r->o.stats) add_traffic(&t, c, "in all", NULL, &r->ended, 0);
     sh_table_end(&t, 2);
 }
 

@@ -24,7 +24,7 @@ says 'needs a key'
 
 # On all addresses it prints one that others reach, not the dead interface that comes first.
 start_worker_on h2 --listen 0.0.0.0:0 --insecure -t 1
-second=$address
+other=$address
 grep -Eq '^ready: shoal run --insecure --workers 10\.77\.0\.2:[0-9]+$' <<< "$line" || fail "the line is \"$line\""
 grep -q '172\.31\.0\.1' "$SHOAL_TMP/worker.1" || fail 'the other address is not told'
 start_worker_on h4 --listen '[::]:0' --insecure -t 1
@@ -46,10 +46,10 @@ same() { # HOST ARGUMENT...
     equal "$(json 'd["ids"]')" "$want" "ids on $host with $*"
     cmp "$SHOAL_TMP/split" "$SHOAL_TMP/alone" || fail "other logits on $host with $*"
 }
-same h3 --rpc "$first,$second"
-same h3 --rpc "$first,$second" --with-local -ub 3
-same h2 --rpc "$second,$first"
-same h3 --rpc "$first,$second,$third" --layers 1,0,1
+same h3 --rpc "$first,$other"
+same h3 --rpc "$first,$other" --with-local -ub 3
+same h2 --rpc "$other,$first"
+same h3 --rpc "$first,$other,$third" --layers 1,0,1
 
 # ---- two machines behind one worker, at the same time
 clients=()
