@@ -77,8 +77,9 @@ static void draw_protocol(const struct cast *c, struct cast_host *h)
 
     h->n_own = h->n_servers;
     if (c->fate.mixed) h->n_own = (int)sim_random((uint32_t)h->n_servers + 1);
-    h->relay = sim_chance(150);
-    if (sim_chance(200)) h->features = SH_RPC_FEATURES_ALL & ~optional[sim_random(6)];
+    h->relay = !c->fate.links_only && sim_chance(150);
+    if (!c->fate.links_only && sim_chance(200))
+        h->features = SH_RPC_FEATURES_ALL & ~optional[sim_random(6)];
 }
 
 static void draw_host(struct cast *c, struct cast_host *h)
@@ -91,7 +92,7 @@ static void draw_host(struct cast *c, struct cast_host *h)
                             .step_ns = draw_ns(800, 6000),
                             .wait_ns = sim_chance(512) ? draw_ns(0.1, 500) : 0};
     h->n_servers = 1 + (int)sim_random((uint32_t)c->fate.n_workers);
-    if (c->fate.own && sim_chance(512)) h->n_servers = c->fate.n_workers;
+    if (c->fate.links_only || (c->fate.own && sim_chance(512))) h->n_servers = c->fate.n_workers;
     for (int i = 0; i < h->n_servers; i++)
         h->worker[i] = (first + i) % c->fate.n_workers;
     draw_layers(c, h);
@@ -124,7 +125,7 @@ static enum fate_kind draw_kind(const struct cast *c, const struct cast_host *h)
     enum fate_kind k;
 
     // Between workers there is much to go wrong.
-    if (h->n_own > 1 && sim_chance(350))
+    if (h->n_own > 1 && (c->fate.links_only || sim_chance(450)))
         return FATE_LINK_PULL + sim_random(FATE_LINK_CORRUPT - FATE_LINK_PULL + 1);
     if (c->fate.with_keys && sim_chance(100)) return FATE_REVOKE;
     do {
@@ -163,9 +164,13 @@ static void draw_fault(struct cast *c, struct fault *f)
         f->number = (uint32_t)draw_log(2000, 500000);
         if (f->lasts_ns == SIM_NEVER) f->lasts_ns = 20 * SH_SECOND;
     }
+    if (f->kind == FATE_CORRUPT || f->kind == FATE_LINK_CORRUPT) // a byte, or a burst of noise
+        f->number = sim_chance(300) ? 1 : 1 + sim_random(64);
+    if (f->kind == FATE_LINK_CORRUPT) f->at_byte = true; // there is seldom one on its way
     if (f->kind == FATE_MEMORY) f->number = (uint32_t)draw_log(1, 3000);
     if (f->kind == FATE_THREAD || f->kind == FATE_MEMORY) c->fate.scarce = true;
     if (f->kind == FATE_CANCEL) c->host[f->host].n_cancels++;
+    if (f->kind == FATE_REVOKE) c->host[f->host].pause_ns = draw_ns(50, 1000);
 }
 
 static void draw_own(struct fate *f)
@@ -175,7 +180,8 @@ static void draw_own(struct fate *f)
     f->with_keys = sim_chance(400);
     f->mixed = !f->with_keys && sim_chance(250);
     f->with_models = sim_chance(300);
-    f->walled = sim_chance(150);
+    f->links_only = !f->mixed && sim_chance(250);
+    f->walled = !f->links_only && sim_chance(150);
     f->lease_ns = draw_ns(1000, 5000);
 }
 
@@ -189,7 +195,7 @@ void fate_draw(struct cast *c)
                        .worker_threads = sim_chance(150) ? 2 : 1,
                        .graph_ns = sim_chance(300) ? draw_ns(1000, 8000) : 0};
     draw_own(f);
-    if (f->own && sim_chance(512)) f->n_workers = 2 + (int)sim_random(2);
+    if (f->own && (f->links_only || sim_chance(512))) f->n_workers = 2 + (int)sim_random(2);
     f->with_rude = sim_chance(200);
     if (f->own && f->with_rude && sim_chance(512)) f->n_crowd = (int)sim_random(CAST_CROWD_MAX + 1);
     f->with_cache = sim_chance(250);
@@ -276,7 +282,7 @@ static void strike_link(const struct fault *f)
     if (f->kind == FATE_LINK_PULL) net_pull(a, b);
     if (f->kind == FATE_LINK_CRAWL) net_crawl(a, b, f->number);
     if (f->kind == FATE_LINK_RESET) net_reset(a, b);
-    if (f->kind == FATE_LINK_CORRUPT) net_corrupt(a, b, f->up);
+    if (f->kind == FATE_LINK_CORRUPT) net_corrupt(a, b, f->up, (int)f->number);
 }
 
 static void strike(void *self, int64_t unused)
@@ -300,7 +306,7 @@ static void strike(void *self, int64_t unused)
     if (f->kind == FATE_PULL) net_pull(host, worker);
     if (f->kind == FATE_CRAWL) net_crawl(host, worker, f->number);
     if (f->kind == FATE_RESET) net_reset(host, worker);
-    if (f->kind == FATE_CORRUPT) net_corrupt(host, worker, f->up);
+    if (f->kind == FATE_CORRUPT) net_corrupt(host, worker, f->up, (int)f->number);
     if (f->kind == FATE_REFUSE) net_refuse(worker, true);
     if (f->kind == FATE_IGNORE) net_ignore(worker, true);
     if (f->kind == FATE_FILES) net_no_descriptors(worker, true);
@@ -507,6 +513,7 @@ int64_t fate_allowance(const struct cast *c, const struct cast_host *h)
     const int64_t step = h->step_ns > 5 * SH_SECOND ? h->step_ns : 5 * SH_SECOND;
     int64_t sum = 8 * SH_SECOND + fate_lasted(c, h); // undisturbed, on the slowest links
 
+    sum += WORLD_TOKENS * h->pause_ns;
     if (h->n_own > 0) sum += OWN_NS;
     if (c->fate.walled && h->n_own > 1) sum += (h->n_own - 1) * WALL_NS;
     for (int i = 0; i < c->fate.n_faults; i++) {

@@ -18,7 +18,7 @@ enum { FATE_FAULTS_MAX = 4 };
     X(PULL, true, "nothing passes between host and worker")                                        \
     X(CRAWL, true, "the link between host and worker becomes slow")                                \
     X(RESET, true, "connections between host and worker are reset")                                \
-    X(CORRUPT, true, "a byte between host and worker changes")                                     \
+    X(CORRUPT, true, "bytes between host and worker change")                                       \
     X(REFUSE, false, "the worker's machine refuses connections")                                   \
     X(IGNORE, false, "the worker's machine does not answer connections")                           \
     X(FILES, false, "the worker has no descriptors")                                               \
@@ -31,7 +31,7 @@ enum { FATE_FAULTS_MAX = 4 };
     X(LINK_PULL, false, "nothing passes between two workers")                                      \
     X(LINK_CRAWL, false, "the link between two workers becomes slow")                              \
     X(LINK_RESET, false, "connections between two workers are reset")                              \
-    X(LINK_CORRUPT, false, "a byte between two workers changes")
+    X(LINK_CORRUPT, false, "bytes between two workers change")
 
 enum fate_kind {
 #define X(name, link, text) FATE_##name,
@@ -51,7 +51,7 @@ struct fault {
     bool at_byte, up; /* strikes at a byte of the link, else at a time */
     uint64_t byte;
     int64_t after_ns, lasts_ns; /* SIM_NEVER: for ever */
-    uint32_t number;            /* which thread or allocation; bytes per second */
+    uint32_t number;            /* which thread or allocation; bytes, bytes per second */
     bool struck;
     int64_t struck_ns;
 };
@@ -65,6 +65,7 @@ struct fate {
     bool mixed;       /* hosts speak llama.cpp's protocol to some of them */
     bool with_models; /* they have the model's file */
     bool walled;      /* no worker reaches another */
+    bool links_only;  /* nothing happens but between workers */
     int64_t lease_ns;
     int worker_threads;
     int64_t graph_ns;

@@ -33,7 +33,7 @@ static struct {
     enum { NO_WALL, FIREWALL, SILENT_WALL } wall[NET_NODES_MAX][NET_NODES_MAX];
     bool refuses[NET_NODES_MAX], ignores[NET_NODES_MAX], no_descriptors[NET_NODES_MAX];
     uint64_t carried[NET_NODES_MAX][NET_NODES_MAX][2]; // [client][server][up]
-    bool corrupt[NET_NODES_MAX][NET_NODES_MAX][2];
+    int corrupt[NET_NODES_MAX][NET_NODES_MAX][2];      // bytes that are still to change
     struct trap trap[TRAPS_MAX];
     int n_traps;
 } g;
@@ -315,10 +315,10 @@ void net_no_descriptors(int node, bool on)
     }
 }
 
-void net_corrupt(int client, int server, bool up)
+void net_corrupt(int client, int server, bool up, int n_bytes)
 {
     sim_note("corrupt", client, server);
-    g.corrupt[client][server][up] = true;
+    g.corrupt[client][server][up] = n_bytes;
 }
 
 uint64_t net_carried(int client, int server, bool up)
@@ -428,6 +428,12 @@ static enum shoal_status sim_read(struct sh_stream *stream, void *dst, size_t n,
     return SHOAL_OK;
 }
 
+static void change_bytes(uint8_t *bytes, size_t n, int *n_left)
+{
+    for (size_t i = 0; i<n && * n_left> 0; i++, (*n_left)--)
+        bytes[i] = (uint8_t)(bytes[i] ^ (1 + sim_random(255)));
+}
+
 /* Copy pieces into the ring, `room` bytes at most. */
 static size_t fill_ring(struct conn *c, int from, const struct iovec *v, int n, size_t room)
 {
@@ -445,10 +451,7 @@ static size_t fill_ring(struct conn *c, int from, const struct iovec *v, int n, 
             if (part > room - put) part = room - put;
             if (part > cap - at) part = cap - at;
             memcpy(p->ring + at, src + done, part);
-            if (part > 0 && g.corrupt[client][server][from == 0]) {
-                p->ring[at] = (uint8_t)(p->ring[at] ^ (1 + sim_random(255)));
-                g.corrupt[client][server][from == 0] = false;
-            }
+            change_bytes(p->ring + at, part, &g.corrupt[client][server][from == 0]);
             p->len += part;
             done += part;
             put += part;

@@ -58,8 +58,8 @@ void net_no_descriptors(int node, bool on);
 typedef void net_trap_fn(void *self, int64_t a);
 void net_trap(int client, int server, bool up, uint64_t at_bytes, net_trap_fn *fn, void *self,
               int64_t a);
-/* The next byte in that direction arrives changed. */
-void net_corrupt(int client, int server, bool up);
+/* The next bytes in that direction arrive changed. */
+void net_corrupt(int client, int server, bool up, int n_bytes);
 uint64_t net_carried(int client, int server, bool up);
 
 #endif

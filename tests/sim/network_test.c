@@ -19,7 +19,7 @@
 #include "sim/world.h"
 #include "support/models.h"
 
-enum { SEEDS = 100, TWICE_EVERY = 10, SECONDS_MAX = 100 };
+enum { SEEDS = 150, TWICE_EVERY = 10, SECONDS_MAX = 100 };
 
 static struct world_model g_model;
 static const char *g_program;

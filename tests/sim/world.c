@@ -111,6 +111,7 @@ static enum shoal_status generate(struct cast_host *h)
         sim_note("token", h->index, token);
         h->tokens[h->n_tokens++] = token;
         h->ids[h->n_ids++] = token;
+        if (h->pause_ns > 0) sim_sleep(h->pause_ns);
     }
     return st;
 }

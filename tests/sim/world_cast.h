@@ -39,6 +39,7 @@ struct cast_host {
     bool relay;        /* links are not wanted */
     uint64_t features; /* offered to workers; 0: all */
     int64_t rows_max, step_ns, wait_ns;
+    int64_t pause_ns; /* behind each token */
     int prompt;
     struct sh_engine *engine; /* while it may be cancelled */
     int n_cancels;            /* that are to be survived */
