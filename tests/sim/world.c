@@ -128,6 +128,7 @@ static void ask_again(struct cast_host *h)
     h->err = first;
     // Memory may be there the next time.
     if (h->world->fate.scarce || h->status == SHOAL_ERR_NOMEM) return;
+    if (fate_corrupts(h->world, h)) return; // then anything may be computed
     if (!st && h->n_own > 0 && h->status == SHOAL_ERR_TIMEOUT) {
         h->tokens[h->n_tokens++] = token;
         return;
