@@ -26,8 +26,8 @@ int main(int argc, char **argv)
         return 2;
     }
     options.model_path = argv[1];
-    options.servers = (const char *const *)(argv + 3);
-    options.n_servers = argc - 3;
+    options.workers = (const char *const *)(argv + 3);
+    options.n_workers = argc - 3;
     params.n_predict = 32;
     params.temp = 0;
 

@@ -25,11 +25,15 @@
 struct shoal; /* opaque: a session */
 
 struct shoal_options {
-    const char *model_path;     /* a GGUF file, or the first of a split one */
-    const char *const *servers; /* "host:port" of workers; copied */
+    const char *model_path; /* a GGUF file, or the first of a split one */
+    /* Machines: workers ("host:port", "unix:/path"; their keys are those that `shoal run --key` and
+     * `shoal key add` keep), then llama.cpp's RPC servers.  Lists are copied. */
+    const char *const *workers;
+    int n_workers;
+    const char *const *servers;
     int n_servers;
-    bool with_local;       /* with servers: this machine takes layers, too */
-    const int64_t *layers; /* layers per device, servers first; copied */
+    bool with_local;       /* with others: this machine takes layers, too */
+    const int64_t *layers; /* per device: workers, servers, this machine; copied */
     int n_layers;          /* 0: by free memory */
     int n_threads;         /* 0: all that this process may use */
     int64_t n_ctx;         /* most tokens of a conversation; 0: what the model was trained for */

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "host/generate.h"
 #include "host/host.h"
+#include "host/known.h"
 #include "text/tokenize.h"
 
 struct shoal {
@@ -14,10 +15,48 @@ struct shoal {
     atomic_bool cancelled; /* asked for, and not yet reported by a generation */
 };
 
-enum shoal_status shoal_open(struct shoal **out, const struct shoal_options *o,
-                             struct shoal_error *err)
+static enum shoal_status check_options(const struct shoal_options *o, struct shoal_error *err)
 {
+    if (!o->model_path) return sh_fail(err, SHOAL_ERR_ARG, "model_path is NULL");
+    if (o->n_threads < 0 || o->n_ctx < 0 || o->n_workers < 0 || o->n_servers < 0 || o->n_layers < 0)
+        return sh_fail(err, SHOAL_ERR_ARG, "a count in the options is negative");
+    if (o->n_workers > SH_HOST_DEVICES_MAX) {
+        return sh_fail(err, SHOAL_ERR_ARG, "%d workers are given, at most %d are possible",
+                       o->n_workers, SH_HOST_DEVICES_MAX);
+    }
+    return SHOAL_OK;
+}
+
+/* Workers with the keys that this user keeps of them. */
+struct machines {
+    struct sh_known known[SH_HOST_DEVICES_MAX];
+    struct sh_host_worker worker[SH_HOST_DEVICES_MAX];
+};
+
+static enum shoal_status find_keys(struct machines *m, const struct shoal_options *o,
+                                   struct shoal_error *err)
+{
+    enum shoal_status st = SHOAL_OK;
+
+    for (int i = 0; i < o->n_workers && !st; i++) {
+        struct sh_known *k = &m->known[i];
+        st = sh_known_find(k, NULL, o->workers[i], NULL, err);
+        m->worker[i].address = k->address;
+        m->worker[i].key = k->has_key ? &k->key : NULL;
+    }
+    return st;
+}
+
+static enum shoal_status open_host(struct shoal *s, const struct shoal_options *o,
+                                   struct shoal_error *err)
+{
+    struct machines *m = sh_calloc(1, sizeof *m);
+    enum shoal_status st;
+
+    if (!m) return sh_fail(err, SHOAL_ERR_NOMEM, "no memory for a session");
     const struct sh_host_options host = {.model_path = o->model_path,
+                                         .n_workers = o->n_workers,
+                                         .workers = m->worker,
                                          .n_servers = o->n_servers,
                                          .servers = o->servers,
                                          .with_local = o->with_local,
@@ -28,17 +67,26 @@ enum shoal_status shoal_open(struct shoal **out, const struct shoal_options *o,
                                          .cache_f32 = o->cache_f32,
                                          .progress = o->progress,
                                          .self = o->user};
+    st = find_keys(m, o, err);
+    if (!st) st = sh_host_open(&s->host, &host, err);
+    for (int i = 0; i < o->n_workers; i++)
+        sh_known_wipe(&m->known[i]);
+    sh_free(m);
+    return st;
+}
+
+enum shoal_status shoal_open(struct shoal **out, const struct shoal_options *o,
+                             struct shoal_error *err)
+{
+    enum shoal_status st = check_options(o, err);
     struct shoal *s;
-    enum shoal_status st;
 
     *out = NULL;
-    if (!o->model_path) return sh_fail(err, SHOAL_ERR_ARG, "model_path is NULL");
-    if (o->n_threads < 0 || o->n_ctx < 0 || o->n_servers < 0 || o->n_layers < 0)
-        return sh_fail(err, SHOAL_ERR_ARG, "a count in the options is negative");
+    if (st) return st;
     s = sh_calloc(1, sizeof *s);
     if (!s) return sh_fail(err, SHOAL_ERR_NOMEM, "no memory for a session");
     atomic_init(&s->cancelled, false);
-    st = sh_host_open(&s->host, &host, err);
+    st = open_host(s, o, err);
     if (!st)
         st = sh_engine_create(&s->engine, sh_host_pipeline(s->host), sh_host_n_ctx(s->host), err);
     if (st) {

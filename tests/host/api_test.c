@@ -6,8 +6,11 @@
 
 #include <cmocka.h>
 #include <shoal/shoal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "host/cluster.h"
 
 #define MODEL "tests/data/models/llama-dense.gguf"
 #define PROMPT "The cat and the dog"
@@ -105,6 +108,42 @@ static void api__cancel(void **state)
     shoal_close(s);
 }
 
+/* The same text over two workers as from this machine alone. */
+static void api__workers(void **state)
+{
+    struct shoal_options o = SHOAL_OPTIONS_INIT;
+    struct shoal_params p = SHOAL_PARAMS_INIT;
+    struct shoal_error err = SHOAL_ERROR_INIT;
+    char address[2][72];
+    const char *workers[2] = {address[0], address[1]};
+    struct text alone, split;
+    struct cluster c;
+    struct shoal *s;
+
+    (void)state;
+    p.n_predict = 20;
+    s = open_model();
+    alone = generate(s, &p);
+    shoal_close(s);
+    cluster_open(&c, 2, NULL);
+    for (int i = 0; i < 2; i++)
+        (void)snprintf(address[i], sizeof address[i], "%s", c.list[i].address);
+    o.model_path = MODEL;
+    o.n_ctx = 256;
+    o.workers = workers;
+    o.n_workers = 2;
+    if (shoal_open(&s, &o, &err)) fail_msg("%s", err.message);
+    split = generate(s, &p);
+    shoal_close(s);
+    assert_string_equal(split.bytes, alone.bytes);
+    cluster_close(&c);
+    o.n_workers = 1;
+    assert_int_equal(shoal_open(&s, &o, &err), SHOAL_ERR_PEER); // nobody there any more
+    assert_non_null(strstr(err.message, "127.0.0.1:"));
+    o.n_workers = 33;
+    assert_int_equal(shoal_open(&s, &o, &err), SHOAL_ERR_ARG);
+}
+
 static void api__errors(void **state)
 {
     struct shoal_options o = SHOAL_OPTIONS_INIT;
@@ -138,6 +177,7 @@ int main(void)
         cmocka_unit_test(api__each_call_begins_anew),
         cmocka_unit_test(api__receiver_ends),
         cmocka_unit_test(api__cancel),
+        cmocka_unit_test(api__workers),
         cmocka_unit_test(api__errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
