@@ -10,9 +10,6 @@
 #include "sim/net.h"
 
 #include <errno.h>
-#include <ifaddrs.h>
-#include <net/if.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +40,11 @@ static struct {
 void net_place(int proc, int node)
 {
     g.node_of[proc] = node;
+}
+
+int net_own_node(void)
+{
+    return g.node_of[sim_self_proc()];
 }
 
 void net_node_text(int node, int port, char out[72])
@@ -760,37 +762,6 @@ enum shoal_status sh_listener_accept(struct sh_listener *l, int64_t timeout_ns,
     sh_address_format(peer, text);
     sim_note("accept", c->id, 0);
     return open_stream(out, c, 1, text, opt, err);
-}
-
-/* ---- interfaces ----------------------------------------------------------------------------- */
-
-struct interface {
-    struct ifaddrs head;
-    struct sockaddr_in address, mask;
-};
-
-/* One, in the network of all nodes. */
-int getifaddrs(struct ifaddrs **out)
-{
-    static char name[] = "eth0";
-    struct interface *i = calloc(1, sizeof *i);
-
-    *out = NULL;
-    if (!i) return -1;
-    i->address.sin_family = i->mask.sin_family = AF_INET;
-    i->address.sin_addr.s_addr = htonl(0x0a000000u + (unsigned)g.node_of[sim_self_proc()]);
-    i->mask.sin_addr.s_addr = htonl(0xffffff00u);
-    i->head = (struct ifaddrs){.ifa_name = name,
-                               .ifa_flags = IFF_UP,
-                               .ifa_addr = (struct sockaddr *)&i->address,
-                               .ifa_netmask = (struct sockaddr *)&i->mask};
-    *out = &i->head;
-    return 0;
-}
-
-void freeifaddrs(struct ifaddrs *list)
-{
-    free(list);
 }
 
 /* ---- life ----------------------------------------------------------------------------------- */

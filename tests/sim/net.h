@@ -1,7 +1,7 @@
 /* tests/sim/net.h - a network in memory, on the scheduler's clock.
  *
  * net.c defines what net/tcp.h and net/listener.h declare, so the program's connections run here;
- * and the system's list of interfaces, in which a node finds its own address.
+ * interfaces.c the system's list of interfaces, in which a node finds its own address.
  * Machines are nodes ("10.0.0.<node>"); a process runs on one of them.  Each pair of nodes has a
  * link with a delay and a rate.  A connection carries bytes in segments of drawn sizes through
  * buffers that fill up; reads and writes are partial now and then.  What the system's TCP does when
@@ -32,6 +32,7 @@ void net_end(void);
 
 /* The process runs on that node from now on. */
 void net_place(int proc, int node);
+int net_own_node(void);                               /* of the calling process */
 void net_node_text(int node, int port, char out[72]); /* "10.0.0.1:50052" */
 
 /* ---- faults --------------------------------------------------------------------------------- */
