@@ -208,6 +208,7 @@ enum shoal_status sh_cpu_device_open(struct sh_device **out, const struct sh_cpu
     if (!d) return sh_fail(err, SHOAL_ERR_NOMEM, "CPU: no memory for the device's record");
     d->head.ops = &cpu_ops;
     atomic_init(&d->n_busy, 0);
+    d->spins = sh_cpu_count() > 1;
     sh_mutex_init(&d->lock);
     sh_cond_init(&d->work);
     d->memory_max = opt->memory_max ? opt->memory_max : sh_memory_available();

@@ -106,8 +106,9 @@ struct sh_cpu_device {
     char description[96];
     size_t memory_max, memory_total;
     struct sh_thread executor;
-    atomic_int n_busy;                 /* queues with commands; written under the lock */
-    uint64_t n_runs;                   /* the executor's, as is: */
+    bool spins;        /* whoever waits may keep a processor: there is more than one */
+    atomic_int n_busy; /* queues with commands; written under the lock */
+    uint64_t n_runs;   /* the executor's, as is: */
     const struct sh_cpu_queue *served; /* last; for comparison only */
 
     struct sh_mutex lock; /* guards the rest, and all queues' lists and results */

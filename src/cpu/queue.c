@@ -86,7 +86,8 @@ static void sleep_until_work(struct sh_cpu_device *d)
 {
     struct sh_spin spin = SH_SPIN_INIT;
 
-    while (atomic_load_explicit(&d->n_busy, memory_order_relaxed) == 0 && sh_spin_again(&spin)) {
+    while (d->spins && atomic_load_explicit(&d->n_busy, memory_order_relaxed) == 0 &&
+           sh_spin_again(&spin)) {
     }
     sh_mutex_lock(&d->lock);
     d->executor_asleep = true;
@@ -491,7 +492,7 @@ enum shoal_status sh_cpu_queue_wait(struct sh_queue *queue, sh_ticket t, int64_t
     if (t > q->issued)
         return sh_fail(err, SHOAL_ERR_ARG, "CPU: ticket %llu was never issued",
                        (unsigned long long)t);
-    while (atomic_load(&q->done) < t && sh_spin_again(&spin)) {
+    while (d->spins && atomic_load(&q->done) < t && sh_spin_again(&spin)) {
     }
     sh_mutex_lock(&d->lock);
     q->n_waiting++;
