@@ -13,6 +13,9 @@
 #include "host/host_priv.h"
 #include "stage/runner.h"
 
+#define STEP_NS (120 * SH_SECOND) /* of a stage; as workers have it */
+#define LATE_NS (10 * SH_SECOND)
+
 struct sh_host_watch { /* what threads that load and the one that waits for them share */
     struct sh_mutex lock;
     struct sh_cond finished; /* a thread has */
@@ -286,6 +289,20 @@ static enum shoal_status join_all(struct sh_host *h, const struct sh_host_option
     return st;
 }
 
+// Devices, servers and workers have time limits of their own.  A worker that breaks its word is
+// waited for as long as all stages could take, and then a little.
+static void set_patience(struct sh_host *h, const struct sh_host_options *o)
+{
+    const int64_t step_ns = o->step_timeout_ms > 0 ? o->step_timeout_ms * SH_MS : STEP_NS;
+    bool any = false;
+
+    for (int i = 0; i < h->plan.n; i++) {
+        sh_pipeline_name(h->pipeline, i, h->part[i].member->name);
+        any = any || h->part[i].member->worker;
+    }
+    if (any) sh_pipeline_patience(h->pipeline, h->plan.n * step_ns + LATE_NS);
+}
+
 enum shoal_status sh_host_load(struct sh_host *h, const struct sh_host_options *o,
                                struct shoal_error *err)
 {
@@ -297,11 +314,11 @@ enum shoal_status sh_host_load(struct sh_host *h, const struct sh_host_options *
     enum shoal_status st;
 
     memcpy(info.groups, h->groups, sizeof info.groups);
-    // Devices and workers have time limits of their own.
     st = sh_pipeline_create(&h->pipeline, h->plan.n, &info, SH_NO_DEADLINE, err);
     if (!st) st = load_all(h, o, err);
     if (!st && h->weights) st = sh_host_weights_finish(h->weights, o->stop, o->self, err);
     if (!st) st = join_all(h, o, err);
+    if (!st) set_patience(h, o);
     if (!st) st = sh_pipeline_start(h->pipeline, err);
     return st;
 }

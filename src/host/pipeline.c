@@ -9,6 +9,8 @@
  */
 #include "host/pipeline.h"
 
+#include <stdio.h>
+
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/thread.h"
@@ -22,6 +24,7 @@ struct seat { /* a station's place */
     int index;
     struct sh_station *station;
     bool joined;
+    char name[96];
     struct sh_pipeline_stats stats; /* what is counted here */
 };
 
@@ -45,7 +48,7 @@ struct job {
 struct pipeline {
     struct sh_pipeline_head head;
     struct sh_pipeline_info info;
-    int64_t deadline_ns;
+    int64_t deadline_ns, patience_ns;
     int n_stages;
     struct seat seat[SH_PIPELINE_STAGES_MAX];
     struct sh_mutex lock; /* everything below, and the seats' joined and stats */
@@ -53,8 +56,10 @@ struct pipeline {
     struct job *jobs; /* [in_flight_max] */
     uint64_t next;    /* number of the next job, counted over all epochs */
     uint64_t oldest;  /* not yet given out */
+    int64_t given_ns; /* when the one before it was */
     uint64_t base;    /* job number of step 0 of this epoch */
     uint64_t epoch;
+    uint64_t cancel_below; /* jobs that were asked to stop */
     int n_cancelling;
     enum shoal_status broken;
     struct shoal_error why;
@@ -288,6 +293,32 @@ static enum shoal_status pipeline_submit(struct sh_pipeline *sp, const struct sh
     return st;
 }
 
+// Under the lock: when the oldest job must be done.
+static int64_t patience_ends(struct pipeline *p)
+{
+    const int64_t submit = job_at(p, p->oldest)->submit_ns;
+
+    if (p->patience_ns == 0) return SH_NO_DEADLINE;
+    return (submit > p->given_ns ? submit : p->given_ns) + p->patience_ns;
+}
+
+// Under the lock: the oldest job's time is over.
+static void give_up(struct pipeline *p)
+{
+    const struct job *j = job_at(p, p->oldest);
+    struct shoal_error why = SHOAL_ERROR_INIT;
+    int i = 0;
+
+    while (i < p->n_stages - 1 && !(j->open & bit(i)))
+        i++;
+    (void)sh_fail(&why, SHOAL_ERR_TIMEOUT,
+                  "step %llu has not come back within %.6g s: waiting for stage %d%s%s%s",
+                  (unsigned long long)j->number, (double)p->patience_ns / 1e9, i,
+                  p->seat[i].name[0] ? " (" : "", p->seat[i].name, p->seat[i].name[0] ? ")" : "");
+    break_off(p, why.code, &why);
+    sh_cond_broadcast(&p->changed);
+}
+
 // Under the lock: wait until the oldest job is done or the pipeline is broken.
 static enum shoal_status await(struct pipeline *p, int64_t timeout_ns, struct shoal_error *err)
 {
@@ -297,10 +328,16 @@ static enum shoal_status await(struct pipeline *p, int64_t timeout_ns, struct sh
         return sh_fail(err, SHOAL_ERR_STATE, "pipeline: no step is in flight");
     }
     while (job_at(p, p->oldest)->open && !p->broken) {
-        const int64_t left =
-            until == SH_NO_DEADLINE ? INT64_MAX : until - sh_now_ns(&sh_clock_system);
-        if (left <= 0) return sh_fail(err, SHOAL_ERR_TIMEOUT, "pipeline: the step is not finished");
-        (void)sh_cond_wait(&p->changed, &p->lock, left);
+        const int64_t now = sh_now_ns(&sh_clock_system), ends = patience_ends(p);
+        const int64_t first = until < ends ? until : ends;
+        if (ends <= now) {
+            give_up(p);
+        } else if (until <= now) {
+            return sh_fail(err, SHOAL_ERR_TIMEOUT, "pipeline: the step is not finished");
+        } else {
+            (void)sh_cond_wait(&p->changed, &p->lock,
+                               first == SH_NO_DEADLINE ? INT64_MAX : first - now);
+        }
     }
     return SHOAL_OK;
 }
@@ -344,6 +381,12 @@ static enum shoal_status pipeline_result(struct sh_pipeline *sp, int64_t timeout
     if (st) goto done;
     await_cause(p, job_at(p, p->oldest));
     j = job_at(p, p->oldest++);
+    p->given_ns = sh_now_ns(&sh_clock_system);
+    if (j->status == SHOAL_ERR_CANCELLED && p->oldest > p->cancel_below) {
+        j->status = sh_fail(&j->error, SHOAL_ERR_PEER,
+                            "step %llu was cancelled by a stage, and nobody here asked for it",
+                            (unsigned long long)j->number);
+    }
     if (j->open && !j->status) { // broken before it was done
         j->status = p->broken;
         j->error = p->why;
@@ -388,6 +431,7 @@ static void pipeline_cancel(struct sh_pipeline *sp)
     sh_mutex_lock(&p->lock);
     begin = p->oldest - p->base;
     end = p->next - p->base;
+    p->cancel_below = p->next;
     p->n_cancelling++;
     sh_mutex_unlock(&p->lock);
     // The last one first: what an earlier one still finishes is not begun behind it.
@@ -519,6 +563,20 @@ void sh_pipeline_join(struct sh_pipeline *sp, int i, bool joined)
     sh_mutex_lock(&p->lock);
     p->seat[i].joined = joined;
     sh_mutex_unlock(&p->lock);
+}
+
+void sh_pipeline_patience(struct sh_pipeline *sp, int64_t ns)
+{
+    struct pipeline *p = from(sp);
+
+    sh_mutex_lock(&p->lock);
+    p->patience_ns = ns;
+    sh_mutex_unlock(&p->lock);
+}
+
+void sh_pipeline_name(struct sh_pipeline *sp, int i, const char *name)
+{
+    (void)snprintf(from(sp)->seat[i].name, sizeof from(sp)->seat[i].name, "%s", name);
 }
 
 enum shoal_status sh_pipeline_start(struct sh_pipeline *sp, struct shoal_error *err)

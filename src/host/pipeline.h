@@ -33,6 +33,10 @@ void sh_pipeline_take(struct sh_pipeline *p, int i, struct sh_station *s);
 /* Do the rows of station `i` go on by themselves?  False at first.  Holds for outputs that come
  * from now on. */
 void sh_pipeline_join(struct sh_pipeline *p, int i, bool joined);
+/* A step that has been the oldest one in flight for `ns` breaks the pipeline (0, at first: it may
+ * take any time).  The sentence has the stage that it waits for, with the name of its station. */
+void sh_pipeline_patience(struct sh_pipeline *p, int64_t ns);
+void sh_pipeline_name(struct sh_pipeline *p, int i, const char *name);
 /* Every station must be there. */
 SHOAL_NODISCARD enum shoal_status sh_pipeline_start(struct sh_pipeline *p, struct shoal_error *err);
 

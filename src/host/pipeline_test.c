@@ -245,6 +245,47 @@ static void pipeline__rows_go_on_and_are_released(void **state)
     stand_close(&t);
 }
 
+// A station that is alive and never answers.
+static void pipeline__a_step_that_does_not_come_back(void **state)
+{
+    struct sh_pipeline_result r;
+    struct stand t;
+
+    (void)state;
+    stand_open(&t);
+    sh_pipeline_name(t.p, 1, "worker 10.0.0.2:50052");
+    sh_pipeline_patience(t.p, 20 * SH_MS);
+    must(submit(&t, 0), &t.err);
+    ok(&t, 0, 0);
+    assert_int_equal(t.ops->result(t.p, SH_NO_DEADLINE, &r, &t.err), SHOAL_ERR_TIMEOUT);
+    assert_int_equal(r.status, SHOAL_ERR_TIMEOUT);
+    assert_string_equal(t.err.message, "step 0 has not come back within 0.02 s: waiting for "
+                                       "stage 1 (worker 10.0.0.2:50052)");
+    assert_int_equal(t.ops->state(t.p, &t.err), SHOAL_ERR_TIMEOUT);
+    assert_int_equal(submit(&t, 1), SHOAL_ERR_TIMEOUT);
+    stand_close(&t);
+}
+
+// Only who asked for it hears of a step that was cancelled.
+static void pipeline__a_cancel_that_nobody_asked_for(void **state)
+{
+    struct stand t;
+
+    (void)state;
+    stand_open(&t);
+    must(submit(&t, 0), &t.err);
+    for (int i = 0; i < STATIONS; i++)
+        say(&t, i, 0, 0, SHOAL_ERR_CANCELLED, i == 0, "cancelled");
+    expect_failure(&t, SHOAL_ERR_PEER,
+                   "step 0 was cancelled by a stage, and nobody here asked for it");
+    must(submit(&t, 1), &t.err);
+    t.ops->cancel(t.p);
+    for (int i = 0; i < STATIONS; i++)
+        say(&t, i, 0, 1, SHOAL_ERR_CANCELLED, i == 0, "cancelled");
+    expect_failure(&t, SHOAL_ERR_CANCELLED, "cancelled");
+    stand_close(&t);
+}
+
 // What goes on by itself is not handed on; its outputs are released when the step is over.
 static void pipeline__joined_stations(void **state)
 {
@@ -403,6 +444,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pipeline__rows_go_on_and_are_released),
+        cmocka_unit_test(pipeline__a_step_that_does_not_come_back),
+        cmocka_unit_test(pipeline__a_cancel_that_nobody_asked_for),
         cmocka_unit_test(pipeline__joined_stations),
         cmocka_unit_test(pipeline__the_cause_of_a_failure_comes_late),
         cmocka_unit_test(pipeline__what_no_station_should_say),
