@@ -122,7 +122,7 @@ static void *be_liar(void *arg)
     struct shoal_error err = SHOAL_ERROR_INIT;
     struct sh_stream *s;
     struct sh_address peer;
-    struct sh_rpc_conn *c;
+    struct sh_rpc_conn *c = NULL;
 
     if (sh_listener_accept(l->listener, SOON_NS, &tcp, &s, &peer, &err) ||
         sh_rpc_conn_accept(&c, s, &opt, &err)) {
