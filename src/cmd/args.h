@@ -70,6 +70,8 @@ int sh_args_parse(const struct sh_command *c, void *options, int argc, char **ar
 
 /* The next number of a checked list; false at its end. */
 bool sh_arg_number_next(const char **text, int64_t *value);
+/* How many there are, over all uses of the option. */
+int64_t sh_arg_numbers_count(const struct sh_arg_numbers *list);
 
 /* Say "shoal run: <sentence> (shoal run --help ...)" and give the exit code of a usage error. */
 int sh_usage_error(const struct sh_command *c, const char *fmt, ...) SHOAL_PRINTF(2, 3);

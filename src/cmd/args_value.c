@@ -153,3 +153,14 @@ bool sh_arg_store(const struct sh_arg *a, void *options, const char *text, char 
         return true; // the others take no value, or one that is not looked at
     }
 }
+
+int64_t sh_arg_numbers_count(const struct sh_arg_numbers *list)
+{
+    int64_t n = 0, v;
+
+    for (int i = 0; i < list->n; i++) {
+        for (const char *at = list->text[i]; sh_arg_number_next(&at, &v);)
+            n++;
+    }
+    return n;
+}

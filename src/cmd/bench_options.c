@@ -195,17 +195,6 @@ const struct sh_command *sh_bench_command(void)
     return &command;
 }
 
-static int64_t count_numbers(const struct sh_arg_numbers *list)
-{
-    int64_t n = 0, v;
-
-    for (int i = 0; i < list->n; i++) {
-        for (const char *at = list->text[i]; sh_arg_number_next(&at, &v);)
-            n++;
-    }
-    return n;
-}
-
 static int64_t largest(const struct sh_arg_numbers *list)
 {
     int64_t most = 0, v;
@@ -223,7 +212,7 @@ static int check(const struct sh_bench_flags *o)
     const struct sh_command *c = &command;
     const int n_others = o->workers.n + o->servers.n;
     const int64_t n_devices = n_others + (o->with_local || n_others == 0);
-    const int64_t n_layers = count_numbers(&o->layers);
+    const int64_t n_layers = sh_arg_numbers_count(&o->layers);
 
     if (!o->model) return sh_usage_error(c, "which model? give -m model.gguf");
     if (o->n_groups.n && !o->n_seqs.n) return sh_usage_error(c, "--groups goes with -npl");

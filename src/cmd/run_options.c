@@ -388,17 +388,6 @@ const struct sh_command *sh_run_command(void)
     return &command;
 }
 
-static int64_t count_numbers(const struct sh_arg_numbers *list)
-{
-    int64_t n = 0, v;
-
-    for (int i = 0; i < list->n; i++) {
-        for (const char *at = list->text[i]; sh_arg_number_next(&at, &v);)
-            n++;
-    }
-    return n;
-}
-
 // What single options cannot know of each other.
 static int check(const struct sh_run_options *o)
 {
@@ -406,7 +395,7 @@ static int check(const struct sh_run_options *o)
     const int n_prompts = !!o->prompt + !!o->prompt_file + !!o->prompt_ids.n;
     const int n_others = o->workers.n + o->servers.n;
     const int64_t n_devices = n_others + (o->with_local || n_others == 0);
-    const int64_t n_layers = count_numbers(&o->layers);
+    const int64_t n_layers = sh_arg_numbers_count(&o->layers);
 
     if (!o->model) return sh_usage_error(c, "which model? give -m model.gguf");
     if (n_prompts > 1) return sh_usage_error(c, "only one of -p, -f and --prompt-ids is possible");

@@ -1,11 +1,10 @@
 /* cmd/status_show.c - workers and their occupants, for people and for programs. */
 #include "cmd/status_priv.h"
 
-#include <jansson.h>
 #include <stdio.h>
 
-#include "base/mem.h"
 #include "cmd/console.h"
+#include "cmd/json.h"
 #include "cmd/table.h"
 
 static bool is_text(struct sh_rpc_text t, const char *c)
@@ -99,24 +98,9 @@ enum shoal_status sh_status_show(struct sh_buf *out, const struct sh_status_work
 
 /* ---- for programs ---------------------------------------------------------------------------*/
 
-static void put(json_t *object, const char *key, json_t *value, bool *ok)
-{
-    if (json_object_set_new(object, key, value) < 0) *ok = false;
-}
-
-static void append(json_t *array, json_t *value, bool *ok)
-{
-    if (json_array_append_new(array, value) < 0) *ok = false;
-}
-
 static json_t *text_of(struct sh_rpc_text t)
 {
     return t.n > 0 ? json_stringn(t.ptr, t.n) : json_null();
-}
-
-static json_t *number_of(uint64_t n)
-{
-    return json_integer(n > INT64_MAX ? INT64_MAX : (json_int_t)n);
 }
 
 static json_t *devices_of(const struct sh_remote_info *info, bool *ok)
@@ -126,12 +110,12 @@ static json_t *devices_of(const struct sh_remote_info *info, bool *ok)
     for (int i = 0; i < info->n_devices; i++) {
         const struct sh_remote_device *d = &info->device[i];
         json_t *o = json_object();
-        put(o, "name", json_string(d->info.name), ok);
-        put(o, "description", json_string(d->info.description), ok);
-        put(o, "threads", json_integer((json_int_t)d->n_threads), ok);
-        put(o, "memory_free", number_of(d->info.memory_free), ok);
-        put(o, "memory_total", number_of(d->info.memory_total), ok);
-        append(list, o, ok);
+        sh_json_put(o, "name", json_string(d->info.name), ok);
+        sh_json_put(o, "description", json_string(d->info.description), ok);
+        sh_json_put(o, "threads", json_integer((json_int_t)d->n_threads), ok);
+        sh_json_put(o, "memory_free", sh_json_count(d->info.memory_free), ok);
+        sh_json_put(o, "memory_total", sh_json_count(d->info.memory_total), ok);
+        sh_json_push(list, o, ok);
     }
     return list;
 }
@@ -143,14 +127,14 @@ static json_t *sessions_of(const struct sh_rpc_stats_are *figures, bool *ok)
     for (uint32_t i = 0; i < figures->n_sessions; i++) {
         const struct sh_rpc_occupant *s = &figures->sessions[i];
         json_t *o = json_object();
-        put(o, "key", text_of(s->key), ok);
-        put(o, "model", text_of(s->name), ok);
-        put(o, "peer", text_of(s->peer), ok);
-        put(o, "memory", number_of(s->memory), ok);
-        put(o, "steps", number_of(s->steps), ok);
-        put(o, "age_s", number_of(s->age_s), ok);
-        put(o, "idle_ms", number_of(s->idle_ms), ok);
-        append(list, o, ok);
+        sh_json_put(o, "key", text_of(s->key), ok);
+        sh_json_put(o, "model", text_of(s->name), ok);
+        sh_json_put(o, "peer", text_of(s->peer), ok);
+        sh_json_put(o, "memory", sh_json_count(s->memory), ok);
+        sh_json_put(o, "steps", sh_json_count(s->steps), ok);
+        sh_json_put(o, "age_s", sh_json_count(s->age_s), ok);
+        sh_json_put(o, "idle_ms", sh_json_count(s->idle_ms), ok);
+        sh_json_push(list, o, ok);
     }
     return list;
 }
@@ -163,7 +147,7 @@ static json_t *figures_of(const struct sh_rpc_stats_are *figures, bool *ok)
     for (uint32_t i = 0; i < figures->n_stats; i++) {
         const struct sh_rpc_stat *s = &figures->stats[i];
         (void)snprintf(name, sizeof name, "%.*s", (int)s->name.n, s->name.ptr);
-        put(o, name, number_of(s->value), ok);
+        sh_json_put(o, name, sh_json_count(s->value), ok);
     }
     return o;
 }
@@ -172,35 +156,29 @@ static json_t *worker_of(const struct sh_status_worker *w, bool *ok)
 {
     json_t *o = json_object();
 
-    put(o, "address", json_string(w->address), ok);
+    sh_json_put(o, "address", json_string(w->address), ok);
     if (w->status) {
-        put(o, "status", json_string(shoal_status_name(w->status)), ok);
-        put(o, "message", json_string(w->error.message), ok);
+        sh_json_put(o, "status", json_string(shoal_status_name(w->status)), ok);
+        sh_json_put(o, "message", json_string(w->error.message), ok);
         return o;
     }
-    put(o, "status", json_string("OK"), ok);
-    put(o, "software", json_string(w->info.software), ok);
-    put(o, "encrypted", json_boolean(w->info.encrypted), ok);
-    put(o, "devices", devices_of(&w->info, ok), ok);
-    put(o, "figures", figures_of(&w->figures, ok), ok);
-    put(o, "sessions", sessions_of(&w->figures, ok), ok);
+    sh_json_put(o, "status", json_string("OK"), ok);
+    sh_json_put(o, "software", json_string(w->info.software), ok);
+    sh_json_put(o, "encrypted", json_boolean(w->info.encrypted), ok);
+    sh_json_put(o, "devices", devices_of(&w->info, ok), ok);
+    sh_json_put(o, "figures", figures_of(&w->figures, ok), ok);
+    sh_json_put(o, "sessions", sessions_of(&w->figures, ok), ok);
     return o;
 }
 
 enum shoal_status sh_status_show_json(struct sh_buf *out, const struct sh_status_worker *w, int n,
                                       struct shoal_error *err)
 {
-    json_t *root = json_object(), *list = json_array();
-    char *text = NULL;
+    json_t *root = sh_json_begin(), *list = json_array();
     bool ok = true;
-    enum shoal_status st = SHOAL_ERR_NOMEM;
 
     for (int i = 0; i < n; i++)
-        append(list, worker_of(&w[i], &ok), &ok);
-    put(root, "workers", list, &ok);
-    if (ok) text = json_dumps(root, JSON_COMPACT);
-    if (text) st = sh_buf_printf(out, "%s\n", text);
-    sh_free(text);
-    json_decref(root);
-    return st ? sh_fail(err, st, "no memory to show workers") : SHOAL_OK;
+        sh_json_push(list, worker_of(&w[i], &ok), &ok);
+    sh_json_put(root, "workers", list, &ok);
+    return sh_json_line(out, root, ok, 9, err);
 }
